@@ -1,0 +1,126 @@
+// Package guest is the conversation between the host and the agent inside a
+// VM: the ports, the messages, the framing on a serial line, and the host's
+// side of the calls. The agent (package agent) implements the other side.
+//
+// # Ports
+//
+// A connection goes to a numbered port of the agent, whatever carries it:
+// AF_VSOCK, or a yamux stream on a virtio-serial port.
+//
+// # Control calls
+//
+// A connection to PortControl carries one call: the host writes one line of
+// JSON (Request), the agent answers one line of JSON (Response). Calls that
+// move files have a raw stream before or after; see each call's comment.
+package guest
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The agent's ports.
+const (
+	PortSSH     = 22   // SSH 2.0 server (exec, shell, sftp, forwarding)
+	PortControl = 1024 // control calls
+)
+
+// SerialPortName is the name of the virtio-serial port on drivers without
+// vsock, as found in /sys/class/virtio-ports/*/name.
+const SerialPortName = "banger.agent.0"
+
+// Request is one control call.
+type Request struct {
+	Call   Call            `json:"call"`
+	Params json.RawMessage `json:"params,omitempty"`
+}
+
+// Response answers a Request. Error is a sentence for the user; "" is success.
+type Response struct {
+	Error  string          `json:"error,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
+}
+
+// Call names a control call.
+type Call string
+
+// The control calls.
+const (
+	CallHealth   Call = "health"   // → Health
+	CallBoot     Call = "boot"     // BootConfig → BootResult; once, before switch_root
+	CallReady    Call = "ready"    // → Ready; answers once the init system has finished
+	CallExtract  Call = "extract"  // ExtractParams; "go ahead" Response, then a tar stream from the host until EOF (half-close), then a second Response
+	CallShutdown Call = "shutdown" // ShutdownParams; answers, then the guest goes down
+)
+
+// Stage tells how far the guest's boot is.
+type Stage string
+
+// The stages of a boot, in order.
+const (
+	StageInitramfs Stage = "initramfs" // waits for Boot
+	StageBooting   Stage = "booting"   // the init system is starting
+	StageReady     Stage = "ready"     // it has finished, or there is none
+)
+
+// Health is what the agent says of itself.
+type Health struct {
+	Version string        `json:"version"` // of the agent's build
+	Stage   Stage         `json:"stage"`
+	Uptime  time.Duration `json:"uptime"` // since the kernel started, in ns
+}
+
+// BootConfig makes the booted kernel into one particular VM. Devices are found
+// by their virtio-blk serials.
+type BootConfig struct {
+	Hostname       string            `json:"hostname"`
+	MAC            string            `json:"mac"`     // of the interface to configure
+	Address        string            `json:"address"` // IPv4 with prefix length, 172.16.0.5/24
+	Gateway        string            `json:"gateway"`
+	MTU            int               `json:"mtu,omitempty"`
+	DNS            []string          `json:"dns"`
+	ImageDevice    string            `json:"image_device"`             // serial of the read-only root filesystem
+	DiskDevice     string            `json:"disk_device"`              // serial of the VM's own disk
+	ModulesDevice  string            `json:"modules_device,omitempty"` // serial of the kernel's modules filesystem, mounted at /lib/modules
+	RealDirs       []string          `json:"real_dirs"`                // directories bound from the disk instead of the overlay
+	AuthorizedKeys []string          `json:"authorized_keys"`
+	HostKey        string            `json:"host_key"` // the agent's SSH host key, OpenSSH PEM
+	Env            map[string]string `json:"env,omitempty"`
+	Files          []File            `json:"files,omitempty"` // written into the root, e.g. credentials
+	Time           time.Time         `json:"time"`            // the host's clock
+	Entropy        []byte            `json:"entropy"`         // seed for the guest's random numbers
+}
+
+// File is written at every boot.
+type File struct {
+	Path string `json:"path"`
+	Mode uint32 `json:"mode"`
+	Data []byte `json:"data"`
+}
+
+// BootResult answers Boot just before the init system is executed.
+type BootResult struct {
+	Init    string        `json:"init"`    // path of the image's init; "" if the agent stays PID 1
+	Started time.Duration `json:"started"` // uptime when the agent began to run as PID 1
+	Booted  time.Duration `json:"booted"`  // uptime at this reply
+}
+
+// Ready answers CallReady.
+type Ready struct {
+	State  string        `json:"state"`            // "running", "degraded", or "none" without an init system
+	Failed []string      `json:"failed,omitempty"` // failed units, if degraded
+	Uptime time.Duration `json:"uptime"`           // when it became ready
+}
+
+// ExtractParams says where a tar stream goes. Owners are set to root; nothing
+// in the stream can be written outside Path.
+type ExtractParams struct {
+	Path string `json:"path"` // created if missing
+}
+
+// ShutdownParams says how the guest goes down.
+type ShutdownParams struct {
+	// Reset ends with a reset of the machine (reboot system call) where it
+	// would power off. Firecracker ends on a reset only.
+	Reset bool `json:"reset,omitempty"`
+}
