@@ -1,0 +1,118 @@
+package banger
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mayImport is the layering of the design (docs/architecture.md): for every
+// package of the module, which others of the module it may import directly.
+// Test files are exempt. A package that isn't listed fails the test.
+var mayImport = map[string][]string{
+	// Leaves: no logic of the product, or none that needs another package.
+	"internal/api":     {},
+	"internal/paths":   {},
+	"internal/undo":    {},
+	"internal/version": {},
+	"internal/store":   {},
+	"internal/sshkey":  {},
+	"internal/guest":   {},
+	"internal/config":  {"internal/api"},
+	"internal/doctor":  {"internal/api", "internal/paths", "internal/rootless"},
+
+	"internal/guest/serialmux": {},
+
+	// Mechanisms: one job each, unaware of each other.
+	"internal/network":   {"internal/api", "internal/undo"},
+	"internal/rootless":  {"internal/api", "internal/paths", "internal/undo"},
+	"internal/initramfs": {"internal/hosttool", "internal/paths"},
+	"internal/kernel": {"internal/api", "internal/paths", "internal/depot", "internal/hosttool", "internal/mkext4",
+		"internal/mmdebstrap"},
+	"internal/image": {"internal/api", "internal/paths", "internal/depot", "internal/mkext4", "internal/mmdebstrap"},
+	"internal/vmm":   {"internal/api"},
+
+	// What building kernels and images has in common.
+	"internal/hosttool":   {"internal/api"},
+	"internal/depot":      {"internal/api", "internal/hosttool"},
+	"internal/mkext4":     {"internal/hosttool"},
+	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
+
+	"internal/vmm/qemu":    {"internal/api", "internal/vmm", "internal/guest", "internal/guest/serialmux"},
+	"internal/vmm/vmmtest": {"internal/vmm", "internal/guest"},
+
+	// Policy.
+	"internal/vm": {"internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",
+		"internal/guest", "internal/hosttool", "internal/image", "internal/kernel", "internal/mkext4",
+		"internal/network", "internal/vmm"},
+	"internal/workspace": {"internal/api"},
+	"internal/session":   {"internal/api"},
+
+	// Edges.
+	"internal/daemon": {"internal/api", "internal/paths", "internal/version"},
+	"internal/client": {"internal/api", "internal/paths", "internal/version"},
+	"internal/cli": {"internal/api", "internal/cli/progress", "internal/client", "internal/doctor", "internal/guest",
+		"internal/paths", "internal/session", "internal/version"},
+	"internal/cli/progress":      {"internal/api"},
+	"internal/daemon/daemontest": {"internal/api", "internal/guest"}, // for tests only
+
+	// The guest's side.
+	"internal/agent": {"internal/guest", "internal/guest/serialmux", "internal/version"},
+
+	// Wiring.
+	"cmd/banger":             {"internal/cli"},
+	"cmd/banger-vsock-agent": {"internal/agent", "internal/version"},
+}
+
+// anything marks the packages where everything meets.
+var anything = []string{"cmd/bangerd"}
+
+func TestImports(t *testing.T) {
+	for _, pkg := range modulePackages(t) {
+		name := strings.TrimPrefix(pkg.ImportPath, "banger/")
+		if name == "banger" || strings.HasPrefix(name, "test/") || slices.Contains(anything, name) {
+			continue
+		}
+		allowed, known := mayImport[name]
+		if !known {
+			t.Errorf("%s has no line in mayImport: decide which layer it is of", name)
+			continue
+		}
+		for _, imported := range pkg.Imports {
+			other, ours := strings.CutPrefix(imported, "banger/")
+			if ours && !slices.Contains(allowed, other) {
+				t.Errorf("%s must not import %s", name, other)
+			}
+		}
+	}
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func modulePackages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []goPackage
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p goPackage
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		if err != nil {
+			t.Fatalf("decode the output of go list: %v", err)
+		}
+		packages = append(packages, p)
+	}
+}
