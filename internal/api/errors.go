@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -80,6 +81,9 @@ func AsError(err error) *Error {
 		c := *e
 		c.Msg = err.Error()
 		return &c
+	}
+	if errors.Is(err, context.Canceled) {
+		return &Error{Code: CodeCancelled, Msg: err.Error()}
 	}
 	return &Error{Code: CodeInternal, Msg: err.Error()}
 }

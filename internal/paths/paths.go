@@ -67,10 +67,18 @@ func xdg(variable, home, fallback string) string {
 	return filepath.Join(home, fallback, "banger")
 }
 
+// RuntimeDirVariable names the environment variable that overrides the
+// directory for sockets. A bangerd in a user namespace gets it from outside,
+// since all that is derived from the uid differs there.
+const RuntimeDirVariable = "BANGER_RUNTIME_DIR"
+
 // runtimeDir picks the directory for sockets: XDG_RUNTIME_DIR, else the place
 // that it has by convention, else one below the state directory (a user
 // without a login session, say in cron or su, has no /run/user).
 func runtimeDir(state string) string {
+	if dir := os.Getenv(RuntimeDirVariable); filepath.IsAbs(dir) {
+		return filepath.Clean(dir)
+	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "banger")
 	}
@@ -117,6 +125,14 @@ func (l Layout) DaemonLock() string { return filepath.Join(l.Runtime, "bangerd.l
 // NamespaceHolder describes the process that keeps the user's namespaces.
 func (l Layout) NamespaceHolder() string { return filepath.Join(l.Runtime, "namespace.json") }
 
+// NamespaceLock is locked (flock) while the user's namespaces are made, entered
+// or given up.
+func (l Layout) NamespaceLock() string { return filepath.Join(l.Runtime, "namespace.lock") }
+
+// NamespaceResolvConf is /etc/resolv.conf inside the user's namespaces where
+// the host's would not work there.
+func (l Layout) NamespaceResolvConf() string { return filepath.Join(l.Runtime, "resolv.conf") }
+
 // DaemonLog is what bangerd writes.
 func (l Layout) DaemonLog() string { return filepath.Join(l.State, "bangerd.log") }
 
@@ -134,6 +150,9 @@ func (l Layout) VMDisk(id string) string { return filepath.Join(l.VMDir(id), "di
 
 // VMConsole is a VM's console log.
 func (l Layout) VMConsole(id string) string { return filepath.Join(l.VMDir(id), "console.log") }
+
+// VMKnownHosts holds a VM's SSH host key in OpenSSH's known_hosts format.
+func (l Layout) VMKnownHosts(id string) string { return filepath.Join(l.VMDir(id), "known_hosts") }
 
 // VMsRuntimeDir holds a directory of sockets per VM.
 func (l Layout) VMsRuntimeDir() string { return filepath.Join(l.Runtime, "vm") }

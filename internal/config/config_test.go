@@ -1,0 +1,55 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestLoad(t *testing.T) {
+	tests := []struct {
+		name, file, wantErr string
+	}{
+		{"empty", "", ""},
+		{"values", "cidr = '10.7.0.0/16'\nboot_timeout = '90s'\ndefault_dns = ['192.0.2.1']\n", ""},
+		{"unknown key", "driver = 'auto'\ncolour = 'red'\n", `:2: there is no key "colour"`},
+		{"wrong type", "\n\ndefault_vcpus = 'two'\n", ":3: "},
+		{"wrong value", "driver = 'vbox'\n", `driver "vbox"`},
+		{"bad duration", "boot_timeout = 'soon'\n", ":1: "},
+		{"syntax", "driver = \n", ":1: "},
+		{"address outside", "cidr = '10.7.0.0/16'\nbridge_ip = '10.8.0.1'\n", "not in cidr"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "config.toml")
+			if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Load(path)
+			switch {
+			case tt.wantErr == "" && err != nil:
+				t.Fatal(err)
+			case tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)):
+				t.Fatalf("got %v, want an error with %q", err, tt.wantErr)
+			}
+		})
+	}
+}
+
+func TestDefaultsFollowTheCIDR(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte("cidr = '10.7.0.0/16'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.BridgeIP.String(); got != "10.7.0.1" {
+		t.Errorf("bridge_ip = %s, want 10.7.0.1", got)
+	}
+	if c, err = Load(filepath.Join(t.TempDir(), "missing.toml")); err != nil || c.BridgeIP.String() != "172.16.0.1" {
+		t.Errorf("without a file: %v, %v", c.BridgeIP, err)
+	}
+}

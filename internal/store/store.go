@@ -1,0 +1,70 @@
+// Package store opens banger's database and keeps its schema current. It knows
+// no domain type: every package that keeps records brings its own migrations
+// and its own SQL.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// Open opens (or makes) the SQLite database at path and applies those of the
+// migrations that it hasn't seen. Migrations are only ever appended to; the
+// number applied is kept in SQLite's user_version. A database of a newer
+// banger is refused.
+//
+// Every commit is durable when it returns (WAL with synchronous=FULL). There is
+// one connection, so that writers queue here instead of failing as busy.
+func Open(ctx context.Context, path string, migrations []string) (*sql.DB, error) {
+	query := url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": {"journal_mode(wal)", "synchronous(full)", "busy_timeout(10000)", "foreign_keys(on)"},
+	}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(1)
+	if err := migrate(ctx, db, migrations); err != nil {
+		_ = db.Close() // the first error tells more
+		return nil, fmt.Errorf("prepare database %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func migrate(ctx context.Context, db *sql.DB, migrations []string) error {
+	var have int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return err
+	}
+	if have > len(migrations) {
+		return fmt.Errorf("it was written by a newer banger (schema %d, this one knows %d)", have, len(migrations))
+	}
+	for i, statement := range migrations[have:] {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		// user_version takes no parameter; the number is ours.
+		_, err = tx.ExecContext(ctx, statement+fmt.Sprintf("; PRAGMA user_version = %d", have+i+1))
+		if err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// IsUnique reports whether err says that a UNIQUE constraint was violated.
+func IsUnique(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+}
