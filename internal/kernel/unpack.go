@@ -1,0 +1,93 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/mikelolasagasti/xz"
+	"golang.org/x/sync/errgroup"
+)
+
+// unpackModules replaces compressed modules below dir by uncompressed ones:
+// guests need no tool for the compression then, and an emulated CPU spends no
+// time on it.
+func unpackModules(ctx context.Context, dir string) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.NumCPU())
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		plain, extension, ok := strings.Cut(d.Name(), ".ko.")
+		if !ok {
+			return nil
+		}
+		target := filepath.Join(filepath.Dir(path), plain+".ko")
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := unpackFile(path, target, extension); err != nil {
+				return fmt.Errorf("unpack module %s: %w", d.Name(), err)
+			}
+			return os.Remove(path)
+		})
+		return nil
+	})
+	if waitErr := g.Wait(); waitErr != nil {
+		return waitErr
+	}
+	return err
+}
+
+// unpackFile writes the content of a compressed file to target.
+func unpackFile(path, target, extension string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	var r io.Reader
+	switch extension {
+	case "xz":
+		r, err = xz.NewReader(in, maxWindow)
+	case "zst":
+		var d *zstd.Decoder
+		if d, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1)); err == nil {
+			defer d.Close()
+			r = d
+		}
+	case "gz":
+		r, err = gzip.NewReader(in)
+	default:
+		err = fmt.Errorf("unknown compression %q", extension)
+	}
+	if err != nil {
+		return err
+	}
+	return writeFile(target, func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// writeFile makes a file of what write writes.
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
