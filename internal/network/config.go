@@ -4,7 +4,13 @@
 // applying them is not.
 package network
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/api"
+)
 
 // Config describes the network of one bangerd.
 type Config struct {
@@ -12,4 +18,30 @@ type Config struct {
 	Gateway netip.Addr       // the bridge's address
 	Subnet  netip.Prefix     // the VMs' addresses
 	DNS     []netip.AddrPort // upstream servers; empty: those of /etc/resolv.conf
+
+	// HostAddrs are IPv4 addresses of the host that lead to its services
+	// although no interface of this namespace has them; VMs can't reach them.
+	// The addresses of this namespace need not be listed.
+	HostAddrs []netip.Addr
+	// HostResolver is asked in place of loopback servers in /etc/resolv.conf,
+	// which answer in the host's namespace and not in this one. Zero: they
+	// can be asked.
+	HostResolver netip.AddrPort
+	// TapUID and TapGID may open taps without CAP_NET_ADMIN. Zero: root alone.
+	TapUID, TapGID uint32
+}
+
+// check tells whether the fields fit together.
+func (c Config) check() error {
+	switch {
+	case c.Bridge == "" || len(c.Bridge) >= unix.IFNAMSIZ:
+		return api.Errorf(api.CodeInvalid, "bridge_name %q is not a name of 1 to %d bytes", c.Bridge, unix.IFNAMSIZ-1)
+	case !c.Subnet.IsValid() || !c.Subnet.Addr().Is4() || c.Subnet.Bits() > 30:
+		return api.Errorf(api.CodeInvalid, "cidr %s is not an IPv4 network with room for VMs", c.Subnet)
+	case !c.Subnet.Contains(c.Gateway):
+		return api.Errorf(api.CodeInvalid, "bridge_ip %s is not in cidr %s", c.Gateway, c.Subnet)
+	case c.Gateway == c.Subnet.Masked().Addr() || c.Gateway == broadcast(c.Subnet):
+		return api.Errorf(api.CodeInvalid, "bridge_ip %s is the network's or the broadcast address of %s", c.Gateway, c.Subnet)
+	}
+	return nil
 }

@@ -1,0 +1,92 @@
+package network
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+)
+
+// hostAddrsSet names the set of Config.HostAddrs.
+const hostAddrsSet = "host_addrs"
+
+// linkLocal addresses are never on the internet, but a cloud's metadata
+// service, which hands out the host's credentials, has one.
+func linkLocal() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, 0, 0}), 16)
+}
+
+// Render returns the rules for cfg. VMs reach what is beyond the host and
+// nothing of the host itself but DNS and ping on the gateway's address; nobody
+// reaches them but the host. The chains touch packets of the bridge only, so
+// that they sit well beside the host's own firewall; a packet must pass both.
+func Render(cfg Config) Ruleset {
+	r := Ruleset{
+		Table:  tableName(cfg.Bridge),
+		Chains: []Chain{prerouting(cfg), input(cfg), forward(cfg), postrouting(cfg)},
+	}
+	if addrs := hostAddrs(cfg); len(addrs) > 0 {
+		r.Sets = []Set{{hostAddrsSet, addrs}}
+	}
+	return r
+}
+
+// hostAddrs are the elements of the set, sorted and each once, as the kernel
+// wants them.
+func hostAddrs(cfg Config) []netip.Addr {
+	var addrs []netip.Addr
+	for _, a := range cfg.HostAddrs {
+		if a = a.Unmap(); a.Is4() {
+			addrs = append(addrs, a)
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs)
+}
+
+// prerouting drops what a VM must not send at all: false sources, and IPv6,
+// which VMs don't have.
+func prerouting(cfg Config) Chain {
+	return Chain{"prerouting", nftables.ChainTypeFilter, hookPrerouting(), priorityRaw(), []Rule{
+		{iif(cfg.Bridge), ipv6(), drop()},
+		{iif(cfg.Bridge), saddrNotIn(cfg.Subnet), drop()},
+	}}
+}
+
+func input(cfg Config) Chain {
+	return Chain{"input", nftables.ChainTypeFilter, hookInput(), priorityFilter(), []Rule{
+		// The gateway's address is reachable through other interfaces, too,
+		// where nobody shall find an open resolver.
+		{iifNot(cfg.Bridge), iifNot("lo"), daddr(cfg.Gateway), drop()},
+		{iifNot(cfg.Bridge), accept()},
+		{established(), accept()},
+		{daddr(cfg.Gateway), dport("udp", dnsPort), accept()},
+		{daddr(cfg.Gateway), dport("tcp", dnsPort), accept()},
+		{daddr(cfg.Gateway), icmpEchoRequest(), accept()},
+		{drop()},
+	}}
+}
+
+func forward(cfg Config) Chain {
+	rules := []Rule{
+		{iif(cfg.Bridge), oif(cfg.Bridge), drop()},
+		// A container in a VM may have a larger MTU than the way out, and the
+		// messages that would tell it so often get lost.
+		{iif(cfg.Bridge), tcpSyn(), clampMSS()},
+		{oif(cfg.Bridge), tcpSyn(), clampMSS()},
+		{oif(cfg.Bridge), established(), accept()},
+		{oif(cfg.Bridge), drop()},
+		{iif(cfg.Bridge), daddrIn(linkLocal()), drop()},
+	}
+	if len(hostAddrs(cfg)) > 0 {
+		rules = append(rules, Rule{iif(cfg.Bridge), daddrInSet(hostAddrsSet), drop()})
+	}
+	rules = append(rules, Rule{iif(cfg.Bridge), accept()})
+	return Chain{"forward", nftables.ChainTypeFilter, hookForward(), priorityFilter(), rules}
+}
+
+func postrouting(cfg Config) Chain {
+	return Chain{"postrouting", nftables.ChainTypeNAT, hookPostrouting(), prioritySrcNAT(), []Rule{
+		{saddrIn(cfg.Subnet), oifNot(cfg.Bridge), masquerade()},
+	}}
+}

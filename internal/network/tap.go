@@ -1,0 +1,146 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"banger/internal/api"
+	"banger/internal/undo"
+)
+
+// tapFlags are what QEMU and Firecracker both ask for when they open a tap:
+// bare Ethernet frames behind a virtio-net header. A tap opens only with the
+// flags that it was made with.
+const tapFlags = netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR
+
+// AttachTap makes a tap that outlives this process, connects it to the bridge
+// and brings it up. A tap of this name that is there already is put right. It
+// fails with api.CodeHost if the host can't make taps.
+func (n *Network) AttachTap(ctx context.Context, name string) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	u := undo.New()
+	defer func() { err = u.Finish(err) }()
+
+	bridge, err := netlink.LinkByName(n.cfg.Bridge)
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", n.cfg.Bridge, err)
+	}
+	tap, err := findTap(name)
+	if err != nil {
+		return err
+	}
+	if tap == nil {
+		if tap, err = n.createTap(name); err != nil {
+			return err
+		}
+		u.Add("remove tap", func(context.Context) error { return netlink.LinkDel(tap) })
+	}
+	if err := netlink.LinkSetMTU(tap, bridge.Attrs().MTU); err != nil {
+		return fmt.Errorf("set the MTU of tap %s: %w", name, err)
+	}
+	if err := disableIPv6(name); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetMaster(tap, bridge); err != nil {
+		return fmt.Errorf("connect tap %s to bridge %s: %w", name, n.cfg.Bridge, err)
+	}
+	// Isolated ports exchange frames with the bridge itself only. This comes
+	// before the tap is up, so that there is no moment without it.
+	if err := netlink.LinkSetIsolated(tap, true); err != nil {
+		return fmt.Errorf("isolate tap %s: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(tap); err != nil {
+		return fmt.Errorf("bring up tap %s: %w", name, err)
+	}
+	return nil
+}
+
+// findTap returns nil if no link has the name.
+func findTap(name string) (netlink.Link, error) {
+	link, err := netlink.LinkByName(name)
+	if isNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up tap %s: %w", name, err)
+	}
+	if !isTap(link) {
+		return nil, api.Errorf(api.CodeHost, "the host has a network interface %s already and it is not a tap of banger's", name)
+	}
+	return link, nil
+}
+
+func isTap(link netlink.Link) bool {
+	tap, ok := link.(*netlink.Tuntap)
+	return ok && tap.Mode == netlink.TUNTAP_MODE_TAP && tap.Flags&tapFlags == tapFlags
+}
+
+func (n *Network) createTap(name string) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	tap := &netlink.Tuntap{
+		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: tapFlags,
+		Owner: n.cfg.TapUID, Group: n.cfg.TapGID,
+	}
+	err := netlink.LinkAdd(tap)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, api.Errorf(api.CodeHost, "create tap %s: the kernel has no /dev/net/tun", name).
+			WithHint("sudo modprobe tun")
+	case errors.Is(err, os.ErrPermission):
+		return nil, api.Errorf(api.CodeHost, "create tap %s: %v: /dev/net/tun", name, err).
+			WithHint("sudo chmod 0666 /dev/net/tun")
+	case err != nil:
+		return nil, fmt.Errorf("create tap %s: %w", name, err)
+	}
+	return tap, nil
+}
+
+// DetachTap removes a tap, also one that a VMM has open. It is no error if
+// there is none.
+func (n *Network) DetachTap(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	tap, err := findTap(name)
+	if tap == nil || err != nil {
+		return err
+	}
+	if err := netlink.LinkDel(tap); err != nil && !isNotFound(err) {
+		return fmt.Errorf("remove tap %s: %w", name, err)
+	}
+	return nil
+}
+
+// Taps lists the taps on the bridge and those with banger's prefix that are on
+// no bridge, which a crash left behind.
+func (n *Network) Taps(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	bridge, err := n.findBridge()
+	if err != nil {
+		return nil, err
+	}
+	links, err := complete(netlink.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list network interfaces: %w", err)
+	}
+	var names []string
+	for _, link := range links {
+		attrs := link.Attrs()
+		onBridge := bridge != nil && n.isOurs(bridge) && attrs.MasterIndex == bridge.Attrs().Index
+		lost := attrs.MasterIndex == 0 && strings.HasPrefix(attrs.Name, tapPrefix)
+		if isTap(link) && (onBridge || lost) {
+			names = append(names, attrs.Name)
+		}
+	}
+	return names, nil
+}

@@ -1,0 +1,124 @@
+package rootless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"banger/internal/api"
+	"banger/internal/paths"
+	"banger/internal/undo"
+)
+
+// hold is the holder's program, which is also what ps shows of it. It reads
+// from a pipe whose other end it has itself, so for ever; a shell needs less
+// memory than a copy of bangerd, and unlike sleep(1) says what it is for.
+const hold = "read -r _ # keeps the namespaces of banger's VMs"
+
+// ensure returns a holder that lives and has a way out.
+func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger) (_ process, err error) {
+	s, err := loadState(layout)
+	if err != nil {
+		return process{}, err
+	}
+	u := undo.New()
+	defer func() { err = u.Finish(err) }()
+	if !s.Holder.alive() {
+		if err := s.Pasta.end(ctx); err != nil { // it served namespaces that are lost
+			return process{}, err
+		}
+		if s, err = makeNamespaces(ctx, layout, u); err != nil {
+			return process{}, err
+		}
+		log.InfoContext(ctx, "made the namespaces for VMs", "holder", s.Holder.PID)
+	}
+	if !s.Pasta.alive() {
+		if err := connect(ctx, layout, log, &s); err != nil {
+			return process{}, err
+		}
+	}
+	return s.Holder, mountResolvConf(ctx, layout, s.Holder)
+}
+
+// makeNamespaces starts a holder and records it.
+func makeNamespaces(ctx context.Context, layout paths.Layout, u *undo.Stack) (state, error) {
+	if err := firstProblem(ctx); err != nil {
+		return state{}, err
+	}
+	holder, err := startHolder()
+	if err != nil {
+		return state{}, err
+	}
+	u.Add("end the holder of the namespaces", func(ctx context.Context) error {
+		return errors.Join(holder.end(ctx), os.Remove(layout.NamespaceHolder()))
+	})
+	s := state{Holder: holder}
+	if err := s.save(layout); err != nil {
+		return s, err
+	}
+	return s, mapIDs(ctx, holder.PID)
+}
+
+// startHolder starts the holder in new namespaces; no ids are mapped yet.
+func startHolder() (process, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return process{}, fmt.Errorf("start the holder of the namespaces: %w", err)
+	}
+	defer r.Close()
+	defer w.Close()
+	// Not CommandContext: it must outlive everything here.
+	cmd := exec.Command("/bin/sh", "-c", hold) //nolint:noctx // it outlives this process
+	cmd.Stdin = r
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:     true,
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+	}
+	if err := cmd.Start(); err != nil {
+		return process{}, api.Errorf(api.CodeHost, "make namespaces for VMs: %v", err).WithHint("see banger doctor")
+	}
+	holder, err := identify(cmd.Process.Pid)
+	if err != nil {
+		return process{}, errors.Join(fmt.Errorf("start the holder of the namespaces: %w", err), cmd.Process.Kill())
+	}
+	return holder, nil
+}
+
+// mapIDs makes the user root in the process's user namespace, and his range of
+// subordinate ids all the others. Only the setuid programs of package uidmap
+// may do the latter.
+func mapIDs(ctx context.Context, pid int) error {
+	for _, m := range []struct {
+		program, file string
+		own           int
+	}{
+		{"newuidmap", subUIDFile, os.Getuid()},
+		{"newgidmap", subGIDFile, os.Getgid()},
+	} {
+		program, err := lookPath(m.program)
+		if err != nil {
+			return err
+		}
+		ids, err := findRange(m.file)
+		if err != nil {
+			return err
+		}
+		args := []string{strconv.Itoa(pid),
+			"0", strconv.Itoa(m.own), "1",
+			"1", strconv.FormatUint(uint64(ids.first), 10), strconv.FormatUint(uint64(ids.count), 10)}
+		if out, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil {
+			return api.Errorf(api.CodeHost, "map the ids of the user namespace: %v: %s", err, strings.TrimSpace(string(out))).
+				WithHint("see banger doctor")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package rootless
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/paths"
+)
+
+// pastaArgs are pasta(1)'s. They mean the same to every version since that of
+// Debian 12 (2023-03).
+func pastaArgs(holder int) []string {
+	return []string{
+		"--config-net", // the host's addresses and routes
+		// The gateway's address would otherwise be the host's loopback.
+		"--no-map-gw",
+		"--dns-forward", Resolver().Addr().String(),
+		// No ports of the host lead in, none of the host's loopback out.
+		"-t", "none", "-u", "none", "-T", "none", "-U", "none",
+		"--quiet",
+		// The pid comes on standard output, for which no file has to be found
+		// that pasta's AppArmor profile allows.
+		"--pid", "/proc/self/fd/1",
+		strconv.Itoa(holder),
+	}
+}
+
+// connect starts pasta for the holder's network namespace. A host that is in
+// no network has nothing to connect to; VMs run without one.
+func connect(ctx context.Context, layout paths.Layout, log *slog.Logger, s *state) error {
+	pasta, err := startPasta(ctx, s.Holder)
+	if err != nil && !hasDefaultRoute() {
+		log.WarnContext(ctx, "VMs have no network, since the host has none; restart bangerd when it has", "err", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.Pasta = pasta
+	if err := s.save(layout); err != nil {
+		return errors.Join(err, pasta.end(ctx))
+	}
+	return nil
+}
+
+// startPasta returns when pasta has configured the namespace and has gone to
+// the background.
+func startPasta(ctx context.Context, holder process) (process, error) {
+	const limit = 20 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	program, err := lookPath("pasta")
+	if err != nil {
+		return process{}, err
+	}
+	out, w, err := os.Pipe()
+	if err != nil {
+		return process{}, fmt.Errorf("start pasta: %w", err)
+	}
+	defer out.Close()
+	// Debian 12's pasta keeps its descriptor of the pid file open, so that the
+	// end of a pipe's content never comes: one line is read, not all.
+	errFile, err := os.CreateTemp("", "banger-pasta-")
+	if err != nil {
+		return process{}, errors.Join(fmt.Errorf("start pasta: %w", err), w.Close())
+	}
+	defer os.Remove(errFile.Name())
+	defer errFile.Close()
+	cmd := exec.CommandContext(ctx, program, pastaArgs(holder.PID)...)
+	cmd.Stdout, cmd.Stderr = w, errFile
+	cmd.Dir = "/"
+	err = cmd.Run()
+	_ = w.Close()
+	if err != nil {
+		said, _ := os.ReadFile(errFile.Name())
+		return process{}, api.Errorf(api.CodeHost, "connect VMs to the network: pasta: %v: %s", err, lastLine(string(said)))
+	}
+	if err := out.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return process{}, fmt.Errorf("start pasta: %w", err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return process{}, fmt.Errorf("read the pid of pasta: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		return process{}, fmt.Errorf("read the pid of pasta: %w", err)
+	}
+	return identify(pid)
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// hasDefaultRoute tells whether the host has a way to anywhere.
+func hasDefaultRoute() bool {
+	if routes, err := os.ReadFile("/proc/net/route"); err == nil {
+		for line := range strings.Lines(string(routes)) {
+			// Interface, destination and gateway in hexadecimal, …
+			if f := strings.Fields(line); len(f) > 1 && f[1] == "00000000" {
+				return true
+			}
+		}
+	}
+	routes, err := os.ReadFile("/proc/net/ipv6_route")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(routes)) {
+		// Destination, its prefix length, …, and the interface at the end. The
+		// kernel always has a default route that refuses, on lo.
+		f := strings.Fields(line)
+		if len(f) > 1 && f[0] == strings.Repeat("0", 32) && f[1] == "00" && f[len(f)-1] != "lo" {
+			return true
+		}
+	}
+	return false
+}
+
+// isLoopback tells whether a nameserver of resolv.conf(5) listens on the
+// host's loopback.
+func isLoopback(server string) bool {
+	addr, err := netip.ParseAddr(server)
+	return err == nil && addr.IsLoopback()
+}

@@ -1,0 +1,111 @@
+package rootless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process identifies a process for all time: a pid alone is used again.
+type process struct {
+	PID       int    `json:"pid"`
+	StartTime uint64 `json:"start_time"` // field 22 of /proc/PID/stat, clock ticks since boot
+}
+
+var errNoProcess = errors.New("the process has ended")
+
+// identify looks at the process that has this pid now.
+func identify(pid int) (process, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return process{}, errNoProcess
+	}
+	if err != nil {
+		return process{}, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	// proc_pid_stat(5). The second field, the name, can contain anything, but
+	// it ends with the last parenthesis; the third field follows.
+	text := string(stat)
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	const state, startTime = 3 - 3, 22 - 3
+	if len(fields) <= startTime {
+		return process{}, fmt.Errorf("look at process %d: unknown format of its stat file", pid)
+	}
+	if fields[state] == "Z" || fields[state] == "X" {
+		return process{}, errNoProcess
+	}
+	start, err := strconv.ParseUint(fields[startTime], 10, 64)
+	if err != nil {
+		return process{}, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	return process{pid, start}, nil
+}
+
+// alive tells whether this very process still runs.
+func (p process) alive() bool {
+	if p.PID <= 0 {
+		return false
+	}
+	now, err := identify(p.PID)
+	return err == nil && now == p
+}
+
+// end asks the process to end, and makes it end if it doesn't within a second.
+// It is no error if it has ended already.
+func (p process) end(ctx context.Context) error {
+	if !p.alive() {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("end process %d: %w", p.PID, err)
+	}
+	defer unix.Close(fd)
+	// The descriptor means one process; if p is alive still, it is p.
+	if !p.alive() {
+		return nil
+	}
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("end process %d: %w", p.PID, err)
+		}
+		ended, err := waitPidfd(ctx, fd, time.Second)
+		if err != nil {
+			return fmt.Errorf("end process %d: %w", p.PID, err)
+		}
+		if ended {
+			// It may be a child of this process; then it is not to stay a zombie.
+			_, _ = unix.Wait4(p.PID, nil, unix.WNOHANG, nil)
+			return nil
+		}
+	}
+	return fmt.Errorf("end process %d: it survived SIGKILL", p.PID)
+}
+
+// waitPidfd reports whether the process ended within the time.
+func waitPidfd(ctx context.Context, fd int, limit time.Duration) (bool, error) {
+	const slice = 20 * time.Millisecond // how late a cancelled ctx may be seen
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(slice.Milliseconds()))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return false, err
+		}
+		if n > 0 {
+			return true, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,224 @@
+// Package rootless lets a plain user run bangerd as if he were root: inside a
+// user, a network and a mount namespace, where bangerd may make bridges, taps
+// and rules and owns a whole range of uids.
+//
+// The namespaces are kept by a small process, the holder, so that VMs and
+// their network survive bangerd. pasta (package passt) is their way out: it
+// turns what leaves the namespace into the user's own sockets on the host.
+// Nothing gets in except through what bangerd and the VMs open as files.
+//
+// Enter starts this process anew inside, by nsenter(1): a Go program has
+// several threads and so can't enter a user namespace itself.
+package rootless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/api"
+	"banger/internal/paths"
+)
+
+// hostAddrsVariable is set inside the namespaces only. Its value are the
+// host's IPv4 addresses, separated by commas.
+const hostAddrsVariable = "BANGER_NAMESPACE_HOST_ADDRS"
+
+// lockFD is where the entering shell finds the lock. Shells agree on
+// redirections of one digit only.
+const lockFD = 9
+
+// entry is what runs first inside: it lets go of the lock, which says that
+// somebody is about to enter, and becomes the program.
+const entry = `exec 9>&-; exec "$@"`
+
+// Inside tells whether this process was started by Enter.
+func Inside() bool {
+	_, marked := os.LookupEnv(hostAddrsVariable)
+	return marked && os.Geteuid() == 0
+}
+
+// HostAddrs returns the IPv4 addresses that the host had when this process
+// entered. pasta would connect whoever asks for one of them to the host's own
+// services. Outside of the namespaces it returns none.
+func HostAddrs() []netip.Addr {
+	var addrs []netip.Addr
+	for s := range strings.SplitSeq(os.Getenv(hostAddrsVariable), ",") {
+		if a, err := netip.ParseAddr(s); err == nil {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// Resolver is the address inside the namespaces at which the host's DNS server
+// answers, even if it listens on the host's loopback. It understands UDP.
+func Resolver() netip.AddrPort {
+	// Link-local (RFC 3927), so no network that the host is in has it.
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{169, 254, 1, 1}), 53)
+}
+
+// Enter replaces this process by the same program with the same arguments
+// inside the user's namespaces, which it makes or mends first. It returns only
+// if that fails, with api.CodeHost if the host lacks something. Inside,
+// paths.FromEnv returns the same layout, and Inside true.
+func Enter(ctx context.Context, layout paths.Layout, log *slog.Logger) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the own program: %w", err)
+	}
+	return enter(ctx, layout, log, append([]string{self}, os.Args[1:]...))
+}
+
+func enter(ctx context.Context, layout paths.Layout, log *slog.Logger, argv []string) error {
+	nsenter, err := lookPath("nsenter")
+	if err != nil {
+		return err
+	}
+	lock, err := lockNamespaces(ctx, layout)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	holder, err := ensure(ctx, layout, log)
+	if err != nil {
+		return err
+	}
+	env, err := environ(layout)
+	if err != nil {
+		return err
+	}
+	command := append([]string{nsenter}, nsenterArgs(holder.PID)...)
+	command = append(command, "/bin/sh", "-c", entry, "sh")
+	if err := passOn(lock); err != nil {
+		return err
+	}
+	err = unix.Exec(nsenter, append(command, argv...), env)
+	return fmt.Errorf("enter the user's namespaces: %w", err)
+}
+
+// passOn keeps the lock over exec until the program is inside, where Release
+// sees it. Whatever else has that descriptor ends with exec anyway.
+func passOn(lock *os.File) error {
+	fd := int(lock.Fd())
+	var err error
+	if fd == lockFD {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	} else {
+		err = unix.Dup3(fd, lockFD, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("pass on the lock of the namespaces: %w", err)
+	}
+	return nil
+}
+
+func nsenterArgs(pid int) []string {
+	return []string{"--user", "--net", "--mount", "--preserve-credentials", "--target", strconv.Itoa(pid), "--"}
+}
+
+// lockNamespaces waits for whoever else makes, enters or gives up the
+// namespaces.
+func lockNamespaces(ctx context.Context, layout paths.Layout) (*os.File, error) {
+	if err := os.MkdirAll(layout.Runtime, 0o700); err != nil {
+		return nil, fmt.Errorf("lock the namespaces: %w", err)
+	}
+	f, err := os.OpenFile(layout.NamespaceLock(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the namespaces: %w", err)
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			_ = f.Close()
+			return nil, fmt.Errorf("lock the namespaces: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, fmt.Errorf("wait for another bangerd to enter the namespaces: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// environ is the environment of the program inside.
+func environ(layout paths.Layout) ([]string, error) {
+	addrs, err := hostAddrs()
+	if err != nil {
+		return nil, err
+	}
+	set := map[string]string{
+		hostAddrsVariable:        strings.Join(addrs, ","),
+		paths.RuntimeDirVariable: layout.Runtime,
+	}
+	if home := os.Getenv("BANGER_HOME"); home != "" {
+		// Entering changes the working directory.
+		if set["BANGER_HOME"], err = filepath.Abs(home); err != nil {
+			return nil, fmt.Errorf("resolve BANGER_HOME: %w", err)
+		}
+	}
+	// Of a variable that is there twice, the first counts.
+	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		_, replaced := set[name]
+		return replaced
+	})
+	for name, value := range set {
+		env = append(env, name+"="+value)
+	}
+	return env, nil
+}
+
+func hostAddrs() ([]string, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	var addrs []string
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+			addrs = append(addrs, p.Addr().String())
+		}
+	}
+	return addrs, nil
+}
+
+// lookPath finds a program that the namespaces need.
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", api.Errorf(api.CodeHost, "the program %s, which banger needs to work without root, is not installed", name).
+			WithHint("sudo apt install %s, or run banger as root", packageOf(name))
+	}
+	return path, nil
+}
+
+// packageOf names the Debian package that has a program.
+func packageOf(program string) string {
+	switch program {
+	case "pasta":
+		return "passt"
+	case "newuidmap", "newgidmap":
+		return "uidmap"
+	case "mount", "umount":
+		return "mount"
+	default:
+		return "util-linux"
+	}
+}

@@ -1,0 +1,47 @@
+package rootless
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/google/renameio/v2"
+
+	"banger/internal/paths"
+)
+
+// state is what the file layout.NamespaceHolder() says. It is read and written
+// under the lock.
+type state struct {
+	Holder process `json:"holder"`
+	Pasta  process `json:"pasta"`
+}
+
+// loadState returns the zero state if there is no file, or if it can't be
+// read: then nothing of it is worth keeping.
+func loadState(layout paths.Layout) (state, error) {
+	var s state
+	data, err := os.ReadFile(layout.NamespaceHolder())
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the state of the namespaces: %w", err)
+	}
+	if json.Unmarshal(data, &s) != nil {
+		return state{}, nil
+	}
+	return s, nil
+}
+
+func (s state) save(layout paths.Layout) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("write the state of the namespaces: %w", err)
+	}
+	if err := renameio.WriteFile(layout.NamespaceHolder(), data, 0o600); err != nil {
+		return fmt.Errorf("write the state of the namespaces: %w", err)
+	}
+	return nil
+}
