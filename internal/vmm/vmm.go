@@ -17,7 +17,7 @@ type Spec struct {
 	Console    string // file that receives the console, bounded by the driver
 	Kernel     string // ELF vmlinux
 	Initramfs  string // newc cpio
-	Cmdline    string // kernel command line, the same for every VM of a driver
+	Cmdline    string // kernel command line; empty: the driver's own, which suits every VM
 	VCPUs      int
 	MemoryMiB  int64
 	Drives     []Drive // appear in this order
