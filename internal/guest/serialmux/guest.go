@@ -1,0 +1,217 @@
+package serialmux
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// The answers to a stream's port number.
+const (
+	replyOK      = 0
+	replyRefused = 1
+)
+
+// helloTimeout is how long a new stream may take to name its port.
+const helloTimeout = time.Minute
+
+// Port is the guest's end of a line. Read returns io.EOF once each time the
+// host goes away; the next Read waits until it is back. Deadlines interrupt
+// calls that are under way.
+type Port interface {
+	io.ReadWriteCloser
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+}
+
+// Guest is the guest's end of a line, which serves one host after the other.
+type Guest struct {
+	port Port
+	log  *slog.Logger
+	done chan struct{} // closed when the line has ended
+
+	mu        sync.Mutex
+	closed    bool
+	listeners map[uint32]*listener
+}
+
+// Listen starts to serve a line. It asks a host that is in the middle of a
+// session with a predecessor to start over.
+func Listen(port Port, log *slog.Logger) *Guest {
+	g := &Guest{port: port, log: log, done: make(chan struct{}), listeners: map[uint32]*listener{}}
+	go g.run()
+	return g
+}
+
+// Close closes the line, its streams and its listeners.
+func (g *Guest) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	err := g.port.Close()
+	<-g.done
+	return err
+}
+
+// Done is closed when the line has failed for good or was closed.
+func (g *Guest) Done() <-chan struct{} { return g.done }
+
+// run serves one session per marker until the port fails for good.
+func (g *Guest) run() {
+	defer close(g.done)
+	defer g.closeListeners()
+	dec := newDecoder(g.port)
+	enc := newEncoder(g.port)
+	enc.reset(resyncPlease)
+	got, err := dec.nextMarker()
+	for {
+		// Whatever still waits to be written is of no use to anybody, and may
+		// wait for a host that has gone.
+		_ = g.port.SetWriteDeadline(time.Unix(1, 0))
+		enc.stop()
+		<-enc.done
+		_ = g.port.SetWriteDeadline(time.Time{})
+		switch {
+		case g.isClosed():
+			return
+		case err != nil && !errors.Is(err, io.EOF):
+			g.log.Error("serial line failed", "err", err)
+			return
+		}
+		enc = newEncoder(g.port)
+		if err == nil {
+			enc.reset(got)
+			err = g.session(dec, enc)
+		}
+		var marker *markerError
+		if errors.As(err, &marker) {
+			got, err = marker.nonce, nil
+		} else { // the host left, or the session broke: both begin anew with a marker
+			got, err = dec.nextMarker()
+		}
+	}
+}
+
+func (g *Guest) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+// session serves the streams of one yamux session and returns why reading the
+// line ended.
+func (g *Guest) session(dec *decoder, enc *encoder) error {
+	c := &carrier{dec: dec, enc: enc, unread: func() { _ = g.port.SetReadDeadline(time.Unix(1, 0)) }}
+	session, err := yamux.Server(c, muxConfig(g.log))
+	if err != nil {
+		return fmt.Errorf("start session with host: %w", err)
+	}
+	for {
+		stream, err := session.AcceptStream()
+		if err != nil {
+			break
+		}
+		go g.hello(stream, session)
+	}
+	_ = session.Close() // waits for its goroutines; always nil
+	_ = g.port.SetReadDeadline(time.Time{})
+	g.log.Debug("session with host ended", "err", c.err)
+	return c.err
+}
+
+// hello gives a new stream to the listener of the port that it names.
+func (g *Guest) hello(stream *yamux.Stream, session *yamux.Session) {
+	c := newConn(stream, session, 0)
+	var port [4]byte
+	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
+	if _, err := io.ReadFull(c, port[:]); err != nil {
+		_ = c.Close()
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	c.addr = Addr(binary.BigEndian.Uint32(port[:]))
+	g.mu.Lock()
+	l := g.listeners[uint32(c.addr)]
+	g.mu.Unlock()
+	reply := byte(replyRefused)
+	if l != nil {
+		reply = replyOK
+	}
+	if _, err := c.Write([]byte{reply}); err != nil || l == nil || !l.deliver(c) {
+		_ = c.Close()
+	}
+}
+
+// Port returns a listener for one port. Only one may be open per port.
+func (g *Guest) Port(port uint32) (net.Listener, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, taken := g.listeners[port]; taken {
+		return nil, fmt.Errorf("listen on serial port %d: it is taken", port)
+	}
+	l := &listener{guest: g, port: port, conns: make(chan net.Conn), done: make(chan struct{})}
+	g.listeners[port] = l
+	return l, nil
+}
+
+func (g *Guest) closeListeners() {
+	g.mu.Lock()
+	open := make([]*listener, 0, len(g.listeners))
+	for _, l := range g.listeners {
+		open = append(open, l)
+	}
+	g.mu.Unlock()
+	for _, l := range open {
+		_ = l.Close()
+	}
+}
+
+// listener is one port of a Guest.
+type listener struct {
+	guest *Guest
+	port  uint32
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+// deliver waits until c is accepted; false means that the listener is closed.
+func (l *listener) deliver(c net.Conn) bool {
+	select {
+	case l.conns <- c:
+		return true
+	case <-l.done:
+		return false
+	}
+}
+
+// Accept waits for a connection to the port.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close stops accepting; streams to the port are refused from now on.
+func (l *listener) Close() error {
+	l.once.Do(func() {
+		l.guest.mu.Lock()
+		delete(l.guest.listeners, l.port)
+		l.guest.mu.Unlock()
+		close(l.done)
+	})
+	return nil
+}
+
+// Addr returns the port as an Addr.
+func (l *listener) Addr() net.Addr { return Addr(l.port) }

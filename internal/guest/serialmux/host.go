@@ -1,0 +1,247 @@
+package serialmux
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+const (
+	// markerInterval is how often an unanswered marker is repeated. It covers
+	// a guest that died between reading a marker and answering it.
+	markerInterval = 2 * time.Second
+	// redialMin and redialMax bound the pause between attempts to connect.
+	redialMin = 20 * time.Millisecond
+	redialMax = time.Second
+)
+
+// ErrRefused says that nothing in the guest listens on the port.
+var ErrRefused = errors.New("the guest's agent doesn't listen on this port")
+
+// Host is the host's end of a line. It keeps a session with the guest whenever
+// the guest is there.
+type Host struct {
+	path   string
+	log    *slog.Logger
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the background work has ended
+
+	mu      sync.Mutex
+	session *yamux.Session // nil while there is none
+	changed chan struct{}  // closed and replaced when session changes
+}
+
+// Dial connects to the Unix socket of a VMM's serial line. It doesn't wait for
+// the guest. ctx bounds the connecting only.
+func Dial(ctx context.Context, unixSocketPath string, log *slog.Logger) (*Host, error) {
+	line, err := dialLine(ctx, unixSocketPath)
+	if err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.Background())
+	h := &Host{path: unixSocketPath, log: log, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
+	go h.run(run, line)
+	return h, nil
+}
+
+func dialLine(ctx context.Context, path string) (net.Conn, error) {
+	var d net.Dialer
+	line, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the guest's serial line: %w", err)
+	}
+	return line, nil
+}
+
+// Close ends the session and all its streams.
+func (h *Host) Close() error {
+	h.cancel()
+	<-h.done
+	return nil
+}
+
+// run keeps a session until ctx ends.
+func (h *Host) run(ctx context.Context, line net.Conn) {
+	defer close(h.done)
+	pause := redialMin
+	for ctx.Err() == nil {
+		if line == nil {
+			var err error
+			if line, err = dialLine(ctx, h.path); err != nil {
+				h.log.Debug("redial guest", "err", err)
+			}
+		}
+		if line != nil {
+			err := h.serve(ctx, line)
+			line = nil
+			h.log.Debug("session with guest ended", "err", err)
+			if err == nil {
+				pause = redialMin
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+			pause = min(2*pause, redialMax)
+		}
+	}
+	if line != nil {
+		_ = line.Close()
+	}
+}
+
+// serve runs sessions on a connected line until one fails. It returns nil if
+// there has been one.
+func (h *Host) serve(ctx context.Context, line net.Conn) error {
+	defer line.Close() //nolint:errcheck // nothing is lost: the encoder reports write errors
+	defer context.AfterFunc(ctx, func() { _ = line.Close() })()
+
+	enc := newEncoder(line)
+	defer func() {
+		_ = line.Close()
+		enc.stop()
+		<-enc.done
+	}()
+	dec := newDecoder(line)
+	own, err := synchronise(dec, enc)
+	if err != nil {
+		return err
+	}
+	c := &carrier{dec: dec, enc: enc, own: own, unread: func() { _ = line.Close() }}
+	session, err := yamux.Client(c, muxConfig(h.log))
+	if err != nil {
+		return fmt.Errorf("start session with guest: %w", err)
+	}
+	h.set(session)
+	<-session.CloseChan()
+	h.set(nil)
+	_ = session.Close() // waits for its goroutines; always nil
+	h.log.Debug("guest left the session", "err", c.err)
+	return nil
+}
+
+// synchronise sends reset markers until the guest has answered one.
+func synchronise(dec *decoder, enc *encoder) (nonce, error) {
+	var own nonce
+	if _, err := rand.Read(own[:]); err != nil {
+		return own, fmt.Errorf("make a nonce: %w", err)
+	}
+	enc.reset(own)
+	repeat := time.NewTicker(markerInterval)
+	answered := make(chan struct{})
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		defer repeat.Stop()
+		for {
+			select {
+			case <-repeat.C:
+				enc.reset(own)
+			case <-answered:
+				return
+			}
+		}
+	})
+	// The sender must have ended before the session begins: a marker between
+	// its frames would end it.
+	defer sender.Wait()
+	defer close(answered)
+	for {
+		got, err := dec.nextMarker()
+		switch {
+		case err != nil:
+			return own, fmt.Errorf("synchronise with the guest: %w", err)
+		case got == own:
+			return own, nil
+		case got == resyncPlease:
+			enc.reset(own)
+		}
+	}
+}
+
+func (h *Host) set(s *yamux.Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.session = s
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// Open connects to a port of the guest's agent. It waits for a guest that
+// isn't there yet and tries again when the session is lost meanwhile, until
+// ctx ends. Nothing listening there is ErrRefused.
+func (h *Host) Open(ctx context.Context, port uint32) (net.Conn, error) {
+	for {
+		session, err := h.await(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c, err := openStream(ctx, session, port)
+		switch {
+		case err == nil:
+			return c, nil
+		case errors.Is(err, ErrRefused):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("connect to port %d of the guest: %w", port, context.Cause(ctx))
+		}
+		h.log.Debug("open stream again", "port", port, "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(redialMin):
+		}
+	}
+}
+
+// await returns the current session or waits for one.
+func (h *Host) await(ctx context.Context) (*yamux.Session, error) {
+	for {
+		h.mu.Lock()
+		session, changed := h.session, h.changed
+		h.mu.Unlock()
+		if session != nil && !session.IsClosed() {
+			return session, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the guest's agent: %w", context.Cause(ctx))
+		case <-h.done:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// openStream asks for a port on a new stream: 4 bytes big-endian, answered by
+// one byte.
+func openStream(ctx context.Context, session *yamux.Session, port uint32) (net.Conn, error) {
+	stream, err := session.OpenStream()
+	if err != nil {
+		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	c := newConn(stream, session, port)
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	var reply [1]byte
+	if _, err = c.Write(binary.BigEndian.AppendUint32(nil, port)); err == nil {
+		_, err = io.ReadFull(c, reply[:])
+	}
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	if err == nil && reply[0] != replyOK {
+		err = fmt.Errorf("port %d: %w", port, ErrRefused)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
