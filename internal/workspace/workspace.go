@@ -1,0 +1,150 @@
+// Package workspace copies a git repository of the host into a guest: the
+// working tree as it is, and the history, so that git works there. The guest
+// needs no git for that, only something that unpacks a tar stream.
+//
+// # What is copied
+//
+//   - Tracked files with their changes, and untracked files that are not
+//     ignored: names, contents, permission bits, symbolic links and times.
+//     Directories without such files don't exist for git and are left out.
+//   - All refs and the objects they reach, HEAD, the index with what is
+//     staged or in conflict, stashes, and the state of an unfinished merge,
+//     rebase, cherry-pick or bisect.
+//   - Each submodule that is checked out, and each untracked repository inside
+//     the working tree, in the same way and as a repository of its own.
+//   - Of the configuration: remotes (without credentials), branches, the
+//     user's name and address, and what tells how files are stored. See
+//     config.go for the list.
+//
+// Hooks, other reflogs than that of the stash, unreachable objects, Git LFS's
+// store, credentials and every other setting stay on the host. To find out
+// what is reachable takes long in a big history: from about 100,000 objects on
+// (see reuse.go), and in a partial clone, packs are copied with all they hold.
+//
+// The user's repository is only read. Settings in it that name programs are
+// overridden, and the only such program that can run is a clean filter, for a
+// file whose state can't be told by its time, as in any git status.
+//
+// # Branches
+//
+// With a branch that starts at HEAD, the guest is on that branch and all else
+// is as without. With one that starts at any other revision, even one that
+// names the same commit, the guest gets a clean checkout of that revision,
+// like git worktree add makes it: changes and untracked files stay on the
+// host. Contents then are those of the objects: filters (such as Git LFS) and
+// conversions of line ends or encodings are not applied. A submodule is
+// checked out at the recorded commit if the host has it, else its directory
+// is empty.
+package workspace
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"banger/internal/api"
+)
+
+// guestHome is where repositories go unless told otherwise.
+const guestHome = "/root"
+
+// Plan is a checked request to copy a repository.
+type Plan struct {
+	repo   *repository
+	info   api.WorkspaceInfo
+	branch string // new branch in the guest, without refs/heads/; "" for none
+	start  string // commit of a clean checkout; "" for the working tree as it is
+	big    int64  // see bigHistory; tests lower it
+}
+
+// Inspect checks everything about w that can be known before there is a VM.
+// A path inside a repository means the whole repository. Errors are *api.Error
+// with a hint.
+func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
+	if err := checkDirectory(w.Path); err != nil {
+		return nil, err
+	}
+	repo, err := openRepository(ctx, w.Path)
+	if err != nil {
+		return nil, err
+	}
+	head, err := repo.commit(ctx, "HEAD")
+	if err != nil {
+		return nil, err
+	}
+	if head == "" {
+		return nil, api.Errorf(api.CodeInvalid, "the repository %s has no commit yet", repo.top).
+			WithHint("git commit, with --allow-empty if there is nothing to commit")
+	}
+	p := &Plan{repo: repo, branch: w.Branch, big: bigHistory}
+	if p.start, err = checkBranch(ctx, repo, w.Branch, w.From); err != nil {
+		return nil, err
+	}
+	guestPath, err := guestPath(w, repo.top)
+	if err != nil {
+		return nil, err
+	}
+	p.info = api.WorkspaceInfo{HostPath: repo.top, GuestPath: guestPath}
+	return p, nil
+}
+
+// Info tells what is copied and where it goes.
+func (p *Plan) Info() api.WorkspaceInfo { return p.info }
+
+func checkDirectory(dir string) error {
+	if !filepath.IsAbs(dir) {
+		return api.Errorf(api.CodeInvalid, "the workspace path %q is not absolute", dir).
+			WithHint("give the full path of the repository")
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return api.Errorf(api.CodeNotFound, "there is no directory %s", dir).
+			WithHint("check the path of the repository")
+	case err != nil:
+		return api.Errorf(api.CodeInvalid, "can't look at the workspace: %v", err).
+			WithHint("check the path and its permissions")
+	case !info.IsDir():
+		return api.Errorf(api.CodeInvalid, "%s is not a directory", dir).
+			WithHint("name the directory of a git repository")
+	}
+	return nil
+}
+
+// guestPath is where the repository goes. The default is named after the
+// repository as the user calls it, which may be a symbolic link to it.
+func guestPath(w api.Workspace, top string) (string, error) {
+	if w.GuestPath != "" {
+		clean := path.Clean(w.GuestPath)
+		if !path.IsAbs(clean) || clean == "/" || strings.ContainsRune(clean, 0) {
+			return "", api.Errorf(api.CodeInvalid, "the guest path %q is not an absolute path below /", w.GuestPath).
+				WithHint("use for instance --guest-path %s/repo", guestHome)
+		}
+		return clean, nil
+	}
+	name := filepath.Base(top)
+	if same, err := sameFile(w.Path, top); err == nil && same {
+		name = filepath.Base(filepath.Clean(w.Path))
+	}
+	return path.Join(guestHome, guestName(name)), nil
+}
+
+// guestName replaces what would be lost in JSON or would hurt in a shell's
+// prompt.
+func guestName(name string) string {
+	name = strings.Map(func(c rune) rune {
+		if c == '/' || c == unicode.ReplacementChar || !unicode.IsPrint(c) {
+			return '_'
+		}
+		return c
+	}, name)
+	if name == "_" {
+		return "workspace" // the repository is the host's root directory
+	}
+	return name
+}
