@@ -1,0 +1,225 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/hosttool"
+	"banger/internal/image"
+	"banger/internal/kernel"
+	"banger/internal/mkext4"
+	"banger/internal/sshkey"
+	"banger/internal/undo"
+)
+
+// Create makes a VM and, unless told not to, starts it and waits for its guest.
+// On an error nothing of it remains, with one exception: if only the wait for
+// the guest timed out, the VM is kept for inspection and the error names it.
+func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.ProgressFunc) (_ api.VM, err error) {
+	u, ph := undo.New(), newPhases(progress)
+	defer func() { err = u.Finish(err) }()
+
+	rec, ws, err := m.plan(ctx, req) // defaults, limits, the repository: nothing exists yet
+	if err != nil {
+		return api.VM{}, err
+	}
+	parts, err := m.assets(ctx, rec.Image, progress, ph) // image, kernel, initramfs: made at first use
+	if err != nil {
+		return api.VM{}, err
+	}
+	rec, err = m.claim(ctx, rec, u) // record, name, address
+	if err != nil {
+		return api.VM{}, err
+	}
+	defer m.end(rec.ID)
+	if err := m.makeFiles(ctx, rec, ph); err != nil { // directory, disk, known_hosts
+		return api.VM{}, err
+	}
+	if !req.NoStart {
+		if rec, err = m.launch(ctx, rec, parts, u, ph); err != nil { // tap, VMM, boot configuration
+			return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
+		}
+		if err := m.pushWorkspace(ctx, rec, ws, progress, ph); err != nil { // while the guest's init works
+			return api.VM{}, err
+		}
+	}
+	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed, r.Timing = false, ph.timing() })
+	if err != nil {
+		return api.VM{}, err
+	}
+	if !req.NoStart {
+		if rec, err = m.awaitGuest(ctx, rec, req.Wait, ph); err != nil {
+			return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
+		}
+	}
+	return describe(rec, m.facts(rec)), nil
+}
+
+// plan turns a request into a record without creating anything.
+func (m *Manager) plan(ctx context.Context, req api.CreateVM) (Record, Workspace, error) {
+	rec := Record{
+		ID:        newID(),
+		Name:      req.Name,
+		Image:     or(req.Image, m.cfg.Defaults.Image),
+		VCPUs:     or(req.VCPUs, m.cfg.Defaults.VCPUs),
+		MemoryMiB: or(req.MemoryMiB, m.cfg.Defaults.MemoryMiB),
+		DiskBytes: or(req.DiskBytes, m.cfg.Defaults.DiskBytes),
+		Env:       req.Env,
+		CreatedAt: time.Now().UTC(),
+		Doomed:    true,
+	}
+	if rec.Name != "" {
+		if err := checkName(rec.Name); err != nil {
+			return rec, nil, err
+		}
+		// claim has the last word; this answers before an image is built.
+		if _, err := m.records.find(ctx, rec.Name); err == nil {
+			return rec, nil, nameTaken(rec.Name)
+		}
+	}
+	if err := checkLimits(rec); err != nil {
+		return rec, nil, err
+	}
+	pair, err := sshkey.Generate("")
+	if err != nil {
+		return rec, nil, err
+	}
+	rec.HostKey, rec.HostPub = pair.Private, pair.Public
+	if req.Workspace == nil {
+		return rec, nil, nil
+	}
+	ws, err := m.cfg.Inspect(ctx, *req.Workspace)
+	if err != nil {
+		return rec, nil, err
+	}
+	info := ws.Info()
+	rec.Workspace = &info
+	return rec, ws, nil
+}
+
+func or[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}
+
+// assets is what a VM boots from; it is shared by many VMs.
+type assets struct {
+	image     image.Image
+	kernel    kernel.Kernel
+	initramfs string
+}
+
+func (m *Manager) assets(ctx context.Context, imageName string, progress api.ProgressFunc, ph *phases) (assets, error) {
+	var a assets
+	err := ph.run("image", "preparing image "+imageName, func() (err error) {
+		a.image, err = m.cfg.Images.Ensure(ctx, imageName, progress)
+		return err
+	})
+	if err != nil {
+		return a, err
+	}
+	err = ph.run("kernel", "preparing kernel "+a.image.Kernel, func() (err error) {
+		if a.kernel, err = m.cfg.Kernels.Ensure(ctx, a.image.Kernel, progress); err != nil {
+			return err
+		}
+		a.initramfs, err = m.cfg.Initramfs(a.kernel)
+		return err
+	})
+	return a, err
+}
+
+// claim writes the record down before anything is made for it. The VM is
+// reserved until the caller ends the reservation.
+func (m *Manager) claim(ctx context.Context, rec Record, u *undo.Stack) (Record, error) {
+	m.mu.Lock()
+	m.busy[rec.ID] = opCreate
+	m.mu.Unlock()
+	claimed, err := m.records.claim(ctx, rec, m.cfg.Network.Hosts())
+	if err != nil {
+		m.end(rec.ID)
+		return rec, err
+	}
+	u.Add("remove VM "+claimed.Name, func(ctx context.Context) error { return m.discard(ctx, claimed) })
+	return claimed, nil
+}
+
+// makeFiles makes what a VM keeps while it is stopped.
+func (m *Manager) makeFiles(ctx context.Context, rec Record, ph *phases) error {
+	return ph.run("disk", "making the disk", func() error {
+		if err := os.MkdirAll(m.cfg.Layout.VMDir(rec.ID), 0o700); err != nil {
+			return fmt.Errorf("create the VM's directory: %w", err)
+		}
+		line := hostAlias(rec) + " " + rec.HostPub + "\n"
+		if err := os.WriteFile(m.cfg.Layout.VMKnownHosts(rec.ID), []byte(line), 0o600); err != nil {
+			return fmt.Errorf("write known_hosts: %w", err)
+		}
+		return makeDisk(ctx, m.cfg.Layout.VMDisk(rec.ID), rec.DiskBytes, m.log)
+	})
+}
+
+// makeDisk makes a sparse file with an empty ext4 filesystem. The inode tables
+// are left for the guest's kernel to initialise in the background, so this
+// takes milliseconds whatever the size.
+func makeDisk(ctx context.Context, path string, size int64, log *slog.Logger) error {
+	err := hosttool.Run(ctx, hosttool.Command{
+		Tool: mkext4.Tool(),
+		Args: []string{
+			"-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+			path, strconv.FormatInt(size/1024, 10) + "k",
+		},
+		Log: log,
+	})
+	if err != nil {
+		return fmt.Errorf("make the disk: %w", err)
+	}
+	return nil
+}
+
+func (m *Manager) pushWorkspace(ctx context.Context, rec Record, ws Workspace, progress api.ProgressFunc, ph *phases) error {
+	if ws == nil {
+		return nil
+	}
+	inst, err := m.instance(rec)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := inst.bound(ctx)
+	defer cancel()
+	return ph.run("workspace", "copying "+ws.Info().HostPath, func() error {
+		client := guest.NewClient(inst.machine.DialGuest)
+		if err := ws.Push(ctx, client.Extract, progress); err != nil {
+			return inst.explain(ctx, fmt.Errorf("copy %s into VM %s: %w", ws.Info().HostPath, rec.Name, err))
+		}
+		return nil
+	})
+}
+
+// keepOnTimeout drops the undo steps if err is no more than a wait that took
+// too long: the VM may be slow rather than broken, and its log tells more.
+func (m *Manager) keepOnTimeout(ctx context.Context, err error, rec Record, u *undo.Stack) error {
+	if !errors.Is(err, api.ErrTimeout) {
+		return err
+	}
+	_ = u.Finish(nil) // drops the steps; can't fail
+	if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = false }); err != nil {
+		return err
+	}
+	return timeoutError(rec, m.cfg.BootTimeout)
+}
+
+func timeoutError(rec Record, after time.Duration) error {
+	e := api.Errorf(api.CodeTimeout, "the guest of VM %q was not ready within %s; the VM is kept", rec.Name, after).
+		WithHint("banger vm logs %s shows what it does; banger vm delete --force %s removes it", rec.Name, rec.Name)
+	e.VM = rec.Name
+	return e
+}

@@ -1,0 +1,184 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/vmm"
+)
+
+// instance is one run of a VM: from its VMM's start (or adoption) to its end.
+type instance struct {
+	manager *Manager
+	id      string
+	name    string
+	machine vmm.Machine
+	ready   chan struct{} // closed once the guest's init has finished
+	gone    chan struct{} // closed once the end is written down and cleaned up
+
+	ctx    context.Context // ends with the machine or with bangerd
+	cancel context.CancelCauseFunc
+}
+
+var (
+	errMachineEnded = errors.New("the VMM has ended")
+	errReleased     = errors.New("bangerd is shutting down")
+)
+
+// track keeps an eye on a machine from now on.
+func (m *Manager) track(rec Record, machine vmm.Machine) *instance {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	inst := &instance{
+		manager: m, id: rec.ID, name: rec.Name, machine: machine,
+		ready: make(chan struct{}), gone: make(chan struct{}),
+		ctx: ctx, cancel: cancel,
+	}
+	m.mu.Lock()
+	m.running[rec.ID] = inst
+	m.mu.Unlock()
+	if rec.Ready {
+		close(inst.ready)
+	}
+	go inst.watchEnd()
+	return inst
+}
+
+// watchEnd waits for the VMM to end, writes that down and removes what only a
+// running VM needs.
+func (i *instance) watchEnd() {
+	select {
+	case <-i.machine.Done():
+	case <-i.ctx.Done():
+		return
+	}
+	defer close(i.gone)
+	i.cancel(errMachineEnded)
+	m := i.manager
+	reason := i.machine.ExitReason()
+	m.mu.Lock()
+	if m.busy[i.id] == opStop {
+		reason = "" // the user knows why
+	}
+	delete(m.running, i.id)
+	m.mu.Unlock()
+	_ = i.machine.Close() // the process is gone; nothing is left to lose
+
+	ctx := context.Background()
+	rec, err := m.records.update(ctx, i.id, func(r *Record) { r.ended(reason) })
+	if err == nil {
+		err = m.cleanRuntime(ctx, rec)
+	}
+	if err != nil {
+		m.log.Error("clean up after a VM", "vm", i.name, "err", err)
+		return
+	}
+	m.log.Info("VM ended", "vm", i.name, "reason", i.machine.ExitReason())
+}
+
+// ended notes that the VMM of the record is gone.
+func (r *Record) ended(reason string) {
+	r.Handle, r.Launching, r.Booted, r.Ready = nil, false, false, false
+	r.StopReason = reason
+}
+
+// cleanRuntime removes what only a running VM needs.
+func (m *Manager) cleanRuntime(ctx context.Context, rec Record) error {
+	return errors.Join(m.disconnect(ctx, rec), os.RemoveAll(m.cfg.Layout.VMRuntimeDir(rec.ID)))
+}
+
+// watchReady asks the guest, in the background, to tell when its init has
+// finished, and writes that down.
+func (i *instance) watchReady() {
+	go func() {
+		client := guest.NewClient(i.machine.DialGuest)
+		for i.ctx.Err() == nil {
+			state, err := client.Ready(i.ctx)
+			if err != nil {
+				i.manager.log.Warn("wait for the guest", "vm", i.name, "err", err)
+				sleep(i.ctx, time.Second)
+				continue
+			}
+			if len(state.Failed) > 0 {
+				i.manager.log.Warn("units failed in the guest", "vm", i.name, "units", state.Failed)
+			}
+			if _, err := i.manager.records.update(i.ctx, i.id, func(r *Record) { r.Ready = r.Booted }); err != nil {
+				i.manager.log.Error("note that the guest is ready", "vm", i.name, "err", err)
+			}
+			close(i.ready)
+			return
+		}
+	}()
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+func (i *instance) alive() bool {
+	select {
+	case <-i.machine.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// bound returns a context that ends with the machine as well.
+func (i *instance) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(i.ctx, func() { cancel(context.Cause(i.ctx)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// explain adds why the VMM ended to an error that came of it.
+func (i *instance) explain(ctx context.Context, err error) error {
+	if !i.alive() || errors.Is(context.Cause(ctx), errMachineEnded) {
+		return api.Errorf(api.CodeGuest, "%v (%s)", err, or(i.machine.ExitReason(), "the VMM ended"))
+	}
+	return err
+}
+
+// kill ends the VMM and waits until its remains are cleaned up.
+func (i *instance) kill(ctx context.Context) error {
+	if err := i.machine.Kill(ctx); err != nil {
+		return fmt.Errorf("end the VMM of %s: %w", i.name, err)
+	}
+	return i.awaitGone(ctx)
+}
+
+func (i *instance) awaitGone(ctx context.Context) error {
+	select {
+	case <-i.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// release lets go of the machine without ending it.
+func (i *instance) release() error {
+	i.cancel(errReleased)
+	return i.machine.Close()
+}
+
+// withConsole appends the last line of the guest's console to an error, for
+// the log goes away with a VM that couldn't be created.
+func (m *Manager) withConsole(rec Record, err error) error {
+	data, readErr := os.ReadFile(m.cfg.Layout.VMConsole(rec.ID))
+	if readErr != nil {
+		return err // no console output is no news
+	}
+	if line := strings.TrimSpace(lastLine(data)); line != "" {
+		return fmt.Errorf("%w; last console line: %s", err, line)
+	}
+	return err
+}

@@ -1,0 +1,246 @@
+package vm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/network"
+	"banger/internal/undo"
+	"banger/internal/vmm"
+)
+
+// Serials of the virtio-blk devices, by which the guest finds them.
+const (
+	imageDevice   = "image"
+	modulesDevice = "modules"
+	diskDevice    = "disk"
+)
+
+// bootAttempts is how often a VMM is started before a guest that dies without
+// a word from its agent is given up. Under emulation with several processors,
+// QEMU 7.2 crashes about one kernel in a hundred while it patches itself.
+const bootAttempts = 2
+
+// launch brings a VM from stopped to booting: tap, VMM, boot configuration.
+// What it makes is taken back by u if the caller fails.
+func (m *Manager) launch(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, error) {
+	for attempt := 1; ; attempt++ {
+		if err := m.connect(ctx, rec, u, ph); err != nil {
+			return rec, err
+		}
+		started, inst, err := m.startVMM(ctx, rec, a, u, ph)
+		if err != nil {
+			return rec, err
+		}
+		rec = started
+		err = m.awaitAgent(ctx, rec, inst, ph)
+		if err == nil {
+			return m.bootGuest(ctx, rec, inst, a, ph)
+		}
+		if inst.alive() || ctx.Err() != nil || attempt == bootAttempts {
+			return rec, err
+		}
+		if err := inst.awaitGone(ctx); err != nil {
+			return rec, err
+		}
+		m.log.Warn("the guest died before its agent answered; it is started once more", "vm", rec.Name, "err", err)
+	}
+}
+
+// connect brings the network up, if this is the first VM, and makes the tap.
+func (m *Manager) connect(ctx context.Context, rec Record, u *undo.Stack, ph *phases) error {
+	return ph.run("network", "connecting the network", func() error {
+		m.netMu.Lock()
+		defer m.netMu.Unlock()
+		u.Add("disconnect VM "+rec.Name, func(ctx context.Context) error { return m.cleanRuntime(ctx, rec) })
+		if err := m.cfg.Network.Up(ctx); err != nil {
+			return err
+		}
+		return m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID))
+	})
+}
+
+// disconnect removes the tap, and the whole network with the last one.
+func (m *Manager) disconnect(ctx context.Context, rec Record) error {
+	m.netMu.Lock()
+	defer m.netMu.Unlock()
+	if err := m.cfg.Network.DetachTap(ctx, network.TapName(rec.ID)); err != nil {
+		return err
+	}
+	taps, err := m.cfg.Network.Taps(ctx)
+	if err != nil || len(taps) > 0 {
+		return err
+	}
+	return m.cfg.Network.Down(ctx)
+}
+
+// startVMM starts the VMM. The record says so beforehand, and holds its handle
+// as soon as there is one.
+func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, *instance, error) {
+	choice, err := m.cfg.Drivers.Choose(ctx, a.kernel)
+	if err != nil {
+		return rec, nil, err
+	}
+	var machine vmm.Machine
+	err = ph.run("vmm", "starting "+choice.Driver.Name()+" ("+choice.Why+")", func() error {
+		runtimeDir := m.cfg.Layout.VMRuntimeDir(rec.ID)
+		if err := os.MkdirAll(runtimeDir, 0o700); err != nil {
+			return fmt.Errorf("create the VM's socket directory: %w", err)
+		}
+		u.Add("note that the start failed", func(ctx context.Context) error {
+			_, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended("it could not be started") })
+			return err
+		})
+		now := time.Now().UTC()
+		rec, err = m.records.update(ctx, rec.ID, func(r *Record) {
+			r.Launching, r.Booted, r.Ready = true, false, false
+			r.StartedAt, r.StopReason = &now, ""
+			r.Driver, r.Kernel = choice.Driver.Name(), a.kernel.Name
+		})
+		if err != nil {
+			return err
+		}
+		machine, err = choice.Driver.Start(ctx, m.spec(rec, a))
+		return err
+	})
+	if err != nil {
+		return rec, nil, err
+	}
+	handle := machine.Handle()
+	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Handle, r.Launching = &handle, false })
+	inst := m.track(rec, machine)
+	u.Add("end the VMM of "+rec.Name, func(ctx context.Context) error { return inst.kill(ctx) })
+	return rec, inst, err
+}
+
+func (m *Manager) spec(rec Record, a assets) vmm.Spec {
+	return vmm.Spec{
+		ID:         rec.ID,
+		Name:       rec.Name,
+		StateDir:   m.cfg.Layout.VMDir(rec.ID),
+		RuntimeDir: m.cfg.Layout.VMRuntimeDir(rec.ID),
+		Console:    m.cfg.Layout.VMConsole(rec.ID),
+		Kernel:     a.kernel.Vmlinux,
+		Initramfs:  a.initramfs,
+		VCPUs:      rec.VCPUs,
+		MemoryMiB:  rec.MemoryMiB,
+		Drives: []vmm.Drive{
+			{ID: imageDevice, Path: a.image.Rootfs, ReadOnly: true},
+			{ID: modulesDevice, Path: a.kernel.ModulesImage, ReadOnly: true},
+			{ID: diskDevice, Path: m.cfg.Layout.VMDisk(rec.ID)},
+		},
+		NIC: vmm.NIC{Tap: network.TapName(rec.ID), MAC: network.MAC(rec.IP)},
+	}
+}
+
+// awaitAgent waits until the guest's agent answers for the first time.
+func (m *Manager) awaitAgent(ctx context.Context, rec Record, inst *instance, ph *phases) error {
+	return ph.run("kernel-boot", "booting the kernel", func() error {
+		return m.talk(ctx, rec, inst, func(ctx context.Context, client *guest.Client) error {
+			_, err := client.Health(ctx)
+			return err
+		})
+	})
+}
+
+// bootGuest gives the waiting agent the VM's configuration.
+func (m *Manager) bootGuest(ctx context.Context, rec Record, inst *instance, a assets, ph *phases) (Record, error) {
+	config, err := m.bootConfig(ctx, rec, a)
+	if err != nil {
+		return rec, err
+	}
+	err = ph.run("guest-setup", "preparing the guest", func() error {
+		return m.talk(ctx, rec, inst, func(ctx context.Context, client *guest.Client) error {
+			config.Time = time.Now()
+			_, err := client.Boot(ctx, config)
+			return err
+		})
+	})
+	if err != nil {
+		return rec, err
+	}
+	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Booted = true })
+	inst.watchReady()
+	return rec, err
+}
+
+// talk makes a call to a booting guest, within the boot's deadline and the
+// VMM's lifetime. A time-out gives an error that matches api.ErrTimeout.
+func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call func(context.Context, *guest.Client) error) error {
+	bootCtx, cancel := context.WithTimeout(ctx, m.cfg.BootTimeout)
+	defer cancel()
+	bootCtx, release := inst.bound(bootCtx)
+	defer release()
+	err := call(bootCtx, guest.NewClient(inst.machine.DialGuest))
+	switch {
+	case err == nil:
+		return nil
+	case bootCtx.Err() != nil && ctx.Err() == nil && inst.alive():
+		return api.Errorf(api.CodeTimeout, "the guest's agent did not answer within %s", m.cfg.BootTimeout)
+	default:
+		return inst.explain(bootCtx, m.withConsole(rec, fmt.Errorf("boot VM %s: %w", rec.Name, err)))
+	}
+}
+
+func (m *Manager) bootConfig(ctx context.Context, rec Record, a assets) (guest.BootConfig, error) {
+	files, err := m.cfg.Credentials()
+	if err != nil {
+		return guest.BootConfig{}, err
+	}
+	entropy := make([]byte, 64)
+	_, _ = rand.Read(entropy) // never fails, see crypto/rand
+	return guest.BootConfig{
+		Hostname:       rec.Name,
+		MAC:            network.MAC(rec.IP),
+		Address:        netip.PrefixFrom(rec.IP, m.cfg.Subnet.Bits()).String(),
+		Gateway:        m.cfg.Gateway.String(),
+		MTU:            m.cfg.Network.MTU(ctx),
+		DNS:            []string{m.cfg.Gateway.String()},
+		ImageDevice:    imageDevice,
+		DiskDevice:     diskDevice,
+		ModulesDevice:  modulesDevice,
+		RealDirs:       a.image.RealDirs,
+		AuthorizedKeys: []string{m.cfg.UserKey.Public},
+		HostKey:        rec.HostKey,
+		Env:            rec.Env,
+		Files:          files,
+		Entropy:        entropy,
+	}, nil
+}
+
+// awaitGuest waits for the state that the caller asked for. A time-out gives
+// an error that matches api.ErrTimeout.
+func (m *Manager) awaitGuest(ctx context.Context, rec Record, wait api.Wait, ph *phases) (Record, error) {
+	if wait == api.WaitAgent {
+		return rec, nil
+	}
+	inst, err := m.instance(rec)
+	if err != nil {
+		return rec, err
+	}
+	err = ph.run("ready", "waiting for the guest's init", func() error {
+		timeout := time.NewTimer(m.cfg.BootTimeout)
+		defer timeout.Stop()
+		select {
+		case <-inst.ready:
+			return nil
+		case <-timeout.C:
+			return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", m.cfg.BootTimeout)
+		case <-inst.machine.Done():
+			return m.withConsole(rec, inst.explain(ctx, errors.New("the VMM ended while the guest was booting")))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	if err != nil {
+		return rec, err
+	}
+	return m.records.update(ctx, rec.ID, func(r *Record) { r.Timing = ph.timing() })
+}

@@ -1,0 +1,49 @@
+package vm
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/api"
+)
+
+// The least that a guest boots with: Debian's kernel, the initramfs and systemd
+// need about 100 MiB; the disk needs room for its journal and for what is
+// seeded from the image.
+const (
+	minMemoryMiB = 192
+	minDiskBytes = 256 << 20
+	maxVCPUs     = 32 // Firecracker's limit, docs: machine-config vcpu_count
+)
+
+func checkLimits(rec Record) error {
+	switch host := hostMemoryMiB(); {
+	case rec.VCPUs < 1 || rec.VCPUs > maxVCPUs:
+		return api.Errorf(api.CodeInvalid, "%d vCPUs are not possible", rec.VCPUs).
+			WithHint("choose 1 to %d; this host has %d CPUs", maxVCPUs, runtime.NumCPU())
+	case rec.MemoryMiB < minMemoryMiB:
+		return api.Errorf(api.CodeInvalid, "%d MiB of memory is too little for a guest to boot", rec.MemoryMiB).
+			WithHint("give it at least %d MiB", minMemoryMiB)
+	case rec.MemoryMiB > host:
+		return api.Errorf(api.CodeInvalid, "%d MiB of memory is more than this host has (%d MiB)", rec.MemoryMiB, host).
+			WithHint("choose a smaller --memory")
+	case rec.DiskBytes < minDiskBytes:
+		return api.Errorf(api.CodeInvalid, "a disk of %d MiB is too small", rec.DiskBytes>>20).
+			WithHint("give it at least %d MiB; it takes up only what the guest writes", minDiskBytes>>20)
+	}
+	for name := range rec.Env {
+		if !envSyntax.MatchString(name) {
+			return api.Errorf(api.CodeInvalid, "%q can't be the name of an environment variable", name)
+		}
+	}
+	return nil
+}
+
+func hostMemoryMiB() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 1 << 40 // can't fail with a valid pointer; if it does, let the VMM complain
+	}
+	return int64(info.Totalram) * int64(info.Unit) >> 20 //nolint:gosec // memory sizes fit
+}

@@ -1,0 +1,285 @@
+// Package vm is the life of a VM: create, start, stop, delete, and what is
+// found of it after a crash. Read create.go first.
+package vm
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/image"
+	"banger/internal/kernel"
+	"banger/internal/paths"
+	"banger/internal/sshkey"
+	"banger/internal/vmm"
+)
+
+// Images finds root filesystems.
+type Images interface {
+	Ensure(ctx context.Context, name string, progress api.ProgressFunc) (image.Image, error)
+}
+
+// Kernels finds kernels.
+type Kernels interface {
+	Ensure(ctx context.Context, name string, progress api.ProgressFunc) (kernel.Kernel, error)
+}
+
+// Initramfs returns the file that boots a kernel with the current agent.
+type Initramfs func(k kernel.Kernel) (path string, err error)
+
+// Network connects VMs.
+type Network interface {
+	Up(ctx context.Context) error
+	Down(ctx context.Context) error
+	AttachTap(ctx context.Context, name string) error
+	DetachTap(ctx context.Context, name string) error
+	Taps(ctx context.Context) ([]string, error)
+	Hosts() iter.Seq[netip.Addr]
+	MTU(ctx context.Context) int
+}
+
+// Drivers knows the VMM drivers.
+type Drivers interface {
+	// Choose picks the driver for a new start, and says in a line why.
+	Choose(ctx context.Context, k kernel.Kernel) (Choice, error)
+	// Named returns the driver of that name, to adopt what it started.
+	Named(name string) (vmm.Driver, error)
+}
+
+// Choice is a driver and the reason for it, in a few words.
+type Choice struct {
+	Driver vmm.Driver
+	Why    string
+}
+
+// Workspace is a repository that was inspected and can be copied into a guest.
+type Workspace interface {
+	Info() api.WorkspaceInfo
+	Push(ctx context.Context, extract func(ctx context.Context, path string, tar io.Reader) error, progress api.ProgressFunc) error
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Layout    paths.Layout
+	DB        *sql.DB // opened with Migrations
+	Images    Images
+	Kernels   Kernels
+	Initramfs Initramfs
+	Network   Network
+	Subnet    netip.Prefix
+	Gateway   netip.Addr
+	Drivers   Drivers
+	// Inspect checks a repository before anything is created for it.
+	Inspect func(ctx context.Context, w api.Workspace) (Workspace, error)
+	UserKey sshkey.Pair // opens every VM
+	KeyPath string      // where its private half is
+	// Credentials are the files of the user that every VM gets, read anew at
+	// each start.
+	Credentials func() ([]guest.File, error)
+	Defaults    Defaults
+	BootTimeout time.Duration
+	Log         *slog.Logger
+}
+
+// Defaults apply where a request is silent.
+type Defaults struct {
+	Image     string
+	VCPUs     int
+	MemoryMiB int64
+	DiskBytes int64
+}
+
+// Manager keeps the VMs of one user. Its methods are safe for concurrent use.
+type Manager struct {
+	cfg     Config
+	records records
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	running map[string]*instance // by VM id; those whose VMM runs
+	busy    map[string]operation // by VM id
+
+	netMu sync.Mutex // held while taps come and go, so that Down can't race with Up
+}
+
+// New makes a Manager. Call Reconcile before anything else.
+func New(cfg Config) *Manager {
+	return &Manager{
+		cfg:     cfg,
+		records: records{cfg.DB},
+		log:     cfg.Log,
+		running: make(map[string]*instance),
+		busy:    make(map[string]operation),
+	}
+}
+
+// List describes every VM. It asks no guest and no VMM.
+func (m *Manager) List(ctx context.Context) ([]api.VM, error) {
+	recs, err := m.records.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vms := make([]api.VM, 0, len(recs))
+	for _, rec := range recs {
+		vms = append(vms, describe(rec, m.facts(rec)))
+	}
+	return vms, nil
+}
+
+// Get describes the VM of that name or id.
+func (m *Manager) Get(ctx context.Context, ref string) (api.VM, error) {
+	rec, err := m.records.find(ctx, ref)
+	if err != nil {
+		return api.VM{}, err
+	}
+	return describe(rec, m.facts(rec)), nil
+}
+
+// Running counts the VMs whose VMM runs.
+func (m *Manager) Running() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.running)
+}
+
+// Access tells how to log in to a VM.
+func (m *Manager) Access(ctx context.Context, ref string) (api.Access, error) {
+	rec, err := m.records.find(ctx, ref)
+	if err != nil {
+		return api.Access{}, err
+	}
+	return api.Access{
+		User:       "root",
+		KeyPath:    m.cfg.KeyPath,
+		HostKey:    rec.HostPub,
+		KnownHosts: m.cfg.Layout.VMKnownHosts(rec.ID),
+		HostAlias:  hostAlias(rec),
+	}, nil
+}
+
+// Dial connects to a port of a running VM's agent.
+func (m *Manager) Dial(ctx context.Context, ref string, port uint32) (net.Conn, error) {
+	rec, err := m.records.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	inst, err := m.instance(rec)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := inst.machine.DialGuest(ctx, port)
+	if err != nil {
+		return nil, fmt.Errorf("reach the agent of VM %s: %w", rec.Name, err)
+	}
+	return conn, nil
+}
+
+// ConsoleLog returns the file that holds a VM's console output.
+func (m *Manager) ConsoleLog(ctx context.Context, ref string) (string, error) {
+	rec, err := m.records.find(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	return m.cfg.Layout.VMConsole(rec.ID), nil
+}
+
+// Lookup answers DNS: the address of the VM of that name.
+func (m *Manager) Lookup(name string) (netip.Addr, bool) {
+	rec, err := m.records.find(context.Background(), name)
+	return rec.IP, err == nil && rec.Name == name
+}
+
+// ReverseLookup answers DNS: the name of the VM at that address.
+func (m *Manager) ReverseLookup(ip netip.Addr) (string, bool) {
+	recs, err := m.records.list(context.Background())
+	if err != nil {
+		return "", false
+	}
+	for _, rec := range recs {
+		if rec.IP == ip {
+			return rec.Name, true
+		}
+	}
+	return "", false
+}
+
+// Close lets go of the machines, which run on.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	instances := slices.Collect(maps.Values(m.running))
+	m.mu.Unlock()
+	var errs []error
+	for _, inst := range instances {
+		errs = append(errs, inst.release())
+	}
+	return errors.Join(errs...)
+}
+
+// instance returns the VM's running instance or says that there is none.
+func (m *Manager) instance(rec Record) (*instance, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if inst := m.running[rec.ID]; inst != nil && inst.alive() {
+		return inst, nil
+	}
+	return nil, api.Errorf(api.CodeConflict, "VM %q is not running", rec.Name).
+		WithHint("banger vm start %s starts it", rec.Name)
+}
+
+func (m *Manager) facts(rec Record) facts {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	inst := m.running[rec.ID]
+	return facts{alive: inst != nil && inst.alive(), operation: m.busy[rec.ID]}
+}
+
+// begin reserves the VM for op until the returned func is called, if the VM's
+// state admits it (or whatever its state, if always). It looks again under the
+// reservation, so that two calls can't act on the same state.
+func (m *Manager) begin(ctx context.Context, ref string, op operation, always bool) (Record, func(), error) {
+	rec, err := m.records.find(ctx, ref)
+	if err != nil {
+		return Record{}, nil, err
+	}
+	m.mu.Lock()
+	other := m.busy[rec.ID]
+	if other == opNone {
+		m.busy[rec.ID] = op
+	}
+	m.mu.Unlock()
+	if other != opNone {
+		return Record{}, nil, api.Errorf(api.CodeConflict, "cannot %s VM %q: it is %s", verbs[op], rec.Name, other)
+	}
+	id := rec.ID
+	end := func() { m.end(id) }
+	if rec, err = m.records.find(ctx, id); err == nil && !always {
+		f := m.facts(rec)
+		f.operation = opNone
+		err = admit(op, rec.Name, observe(rec, f))
+	}
+	if err != nil {
+		end()
+		return Record{}, nil, err
+	}
+	return rec, end, nil
+}
+
+func (m *Manager) end(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.busy, id)
+}
+
+func hostAlias(rec Record) string { return "banger-" + rec.ID }

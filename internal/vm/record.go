@@ -1,0 +1,199 @@
+package vm
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/store"
+	"banger/internal/vmm"
+)
+
+// Record is what bangerd keeps of a VM: what was asked for and the handles on
+// what was made. Whether it runs is not in it; that is derived (state.go).
+type Record struct {
+	ID        string
+	Name      string
+	IP        netip.Addr
+	Image     string
+	Kernel    string
+	Driver    string
+	VCPUs     int
+	MemoryMiB int64
+	DiskBytes int64
+	Env       map[string]string
+	HostKey   string // the guest's SSH host key, OpenSSH PEM
+	HostPub   string // its public half
+	Workspace *api.WorkspaceInfo
+	CreatedAt time.Time
+
+	// Doomed is set while the VM is being created or deleted: whatever exists of
+	// it goes away when bangerd next starts.
+	Doomed bool
+	// Launching is set from before the VMM is started until Handle is stored:
+	// if bangerd dies between the two, reconcile searches for the process.
+	Launching bool
+	// Handle is the VMM that was started last and hasn't been seen to end.
+	Handle     *vmm.Handle
+	Booted     bool // the guest of Handle took its boot configuration
+	Ready      bool // and finished booting
+	StartedAt  *time.Time
+	StopReason string // why the last VMM ended, in words
+	Timing     []api.PhaseTiming
+}
+
+// Migrations is the schema of this package's records for store.Open. What must
+// be unique is a column; the rest is JSON.
+var Migrations = []string{
+	`CREATE TABLE vms (
+		id     TEXT PRIMARY KEY,
+		name   TEXT NOT NULL UNIQUE,
+		ip     TEXT NOT NULL UNIQUE,
+		record TEXT NOT NULL
+	) STRICT`,
+}
+
+// records reads and writes Records.
+type records struct {
+	db *sql.DB
+}
+
+// insert stores a new record. A name or address in use gives a unique
+// violation (store.IsUnique).
+func (r records) insert(ctx context.Context, rec Record) error {
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("encode record of VM %s: %w", rec.Name, err)
+	}
+	_, err = r.db.ExecContext(ctx, "INSERT INTO vms (id, name, ip, record) VALUES (?, ?, ?, ?)",
+		rec.ID, rec.Name, rec.IP.String(), string(data))
+	if err != nil {
+		return fmt.Errorf("store record of VM %s: %w", rec.Name, err)
+	}
+	return nil
+}
+
+// update applies change to the stored record and returns the result. It does
+// not heed ctx's cancellation: what has happened must be written down.
+func (r records) update(ctx context.Context, id string, change func(*Record)) (Record, error) {
+	ctx = context.WithoutCancel(ctx)
+	tx, err := r.db.BeginTx(ctx, nil)
+	if err != nil {
+		return Record{}, fmt.Errorf("update record of VM %s: %w", id, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it is a no-op, before it the first error counts
+	rec, err := scan(tx.QueryRowContext(ctx, "SELECT record FROM vms WHERE id = ?", id))
+	if err != nil {
+		return Record{}, fmt.Errorf("update record of VM %s: %w", id, err)
+	}
+	change(&rec)
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return Record{}, fmt.Errorf("encode record of VM %s: %w", rec.Name, err)
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE vms SET record = ? WHERE id = ?", string(data), id); err != nil {
+		return Record{}, fmt.Errorf("update record of VM %s: %w", rec.Name, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return Record{}, fmt.Errorf("update record of VM %s: %w", rec.Name, err)
+	}
+	return rec, nil
+}
+
+func (r records) remove(ctx context.Context, id string) error {
+	if _, err := r.db.ExecContext(ctx, "DELETE FROM vms WHERE id = ?", id); err != nil {
+		return fmt.Errorf("remove record of VM %s: %w", id, err)
+	}
+	return nil
+}
+
+// find looks a VM up by name or id.
+func (r records) find(ctx context.Context, ref string) (Record, error) {
+	rec, err := scan(r.db.QueryRowContext(ctx, "SELECT record FROM vms WHERE name = ?1 OR id = ?1", ref))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Record{}, api.Errorf(api.CodeNotFound, "there is no VM %q", ref).WithHint("banger vm list shows them")
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("look up VM %s: %w", ref, err)
+	}
+	return rec, nil
+}
+
+// list returns every record, oldest first.
+func (r records) list(ctx context.Context) ([]Record, error) {
+	rows, err := r.db.QueryContext(ctx, "SELECT record FROM vms ORDER BY record ->> 'CreatedAt', name")
+	if err != nil {
+		return nil, fmt.Errorf("list VMs: %w", err)
+	}
+	defer rows.Close() //nolint:errcheck // read to the end below
+	var recs []Record
+	for rows.Next() {
+		rec, err := scan(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list VMs: %w", err)
+		}
+		recs = append(recs, rec)
+	}
+	return recs, rows.Err()
+}
+
+func scan(row interface{ Scan(...any) error }) (Record, error) {
+	var data string
+	if err := row.Scan(&data); err != nil {
+		return Record{}, err
+	}
+	var rec Record
+	if err := json.Unmarshal([]byte(data), &rec); err != nil {
+		return Record{}, fmt.Errorf("decode record: %w", err)
+	}
+	return rec, nil
+}
+
+// claim gives the record an id, a free address and, unless one was asked for, a
+// free name, and stores it. Uniqueness is the database's business: whoever
+// loses a race for an address or a generated name looks again.
+func (r records) claim(ctx context.Context, wanted Record, hosts iter.Seq[netip.Addr]) (Record, error) {
+	taken, err := r.list(ctx)
+	if err != nil {
+		return Record{}, err
+	}
+	addresses := make(map[netip.Addr]bool, len(taken))
+	names := make(map[string]bool, len(taken))
+	for _, t := range taken {
+		addresses[t.IP] = true
+		names[t.Name] = true
+	}
+	rec := wanted
+	if names[rec.Name] {
+		return Record{}, nameTaken(rec.Name)
+	}
+	for rec.Name == "" || names[rec.Name] {
+		rec.Name = generateName()
+		if len(names) > len(adjectives)*len(nouns)/2 {
+			rec.Name += "-" + rec.ID[:4]
+		}
+	}
+	for rec.IP = range hosts {
+		if addresses[rec.IP] {
+			continue
+		}
+		err := r.insert(ctx, rec)
+		if store.IsUnique(err) {
+			return r.claim(ctx, wanted, hosts)
+		}
+		return rec, err
+	}
+	return Record{}, api.Errorf(api.CodeConflict, "all addresses of the network are in use").
+		WithHint("delete VMs that you don't need, or set a larger cidr in the configuration")
+}
+
+func nameTaken(name string) error {
+	return api.Errorf(api.CodeExists, "there is already a VM named %q", name).
+		WithHint("banger vm ssh %s goes into it; banger vm delete --force %s makes room", name, name)
+}
