@@ -1,0 +1,96 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"banger/internal/api"
+)
+
+// GuestConn is a connection to a port of a guest's agent, carried by bangerd.
+type GuestConn struct {
+	net.Conn
+	early *bufio.Reader // what arrived together with the reply's header
+	half  interface{ CloseWrite() error }
+}
+
+// Read reads what the guest sends.
+func (g *GuestConn) Read(p []byte) (int, error) {
+	if g.early.Buffered() > 0 {
+		return g.early.Read(p)
+	}
+	return g.Conn.Read(p)
+}
+
+// CloseWrite tells the guest that nothing more will be sent; what it still
+// sends can be read.
+func (g *GuestConn) CloseWrite() error { return g.half.CloseWrite() }
+
+// DialGuest connects to a port of the agent in the VM. ctx bounds connecting
+// only. The connection can be closed half-way with CloseWrite.
+func (c *Client) DialGuest(ctx context.Context, vm string, port uint32) (*GuestConn, error) {
+	r, err := c.request(ctx, http.MethodPost, api.DialPath, nil, vm, portString(port))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", api.UpgradeProtocol)
+
+	conn, err := c.connect(ctx)
+	if errors.Is(err, errNotListening) && !startDisabled(ctx) {
+		if err := c.Start(ctx); err != nil {
+			return nil, err
+		}
+		conn, err = c.connect(ctx)
+	}
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	guest, err := c.upgrade(ctx, conn, r)
+	if err != nil {
+		conn.Close()
+		return nil, c.explain(ctx, err)
+	}
+	return guest, nil
+}
+
+// upgrade makes a guest connection of one to bangerd. It doesn't close conn.
+func (c *Client) upgrade(ctx context.Context, conn net.Conn, r *http.Request) (*GuestConn, error) {
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, fmt.Errorf("%T is not a unix socket", conn)
+	}
+	// A deadline in the past wakes the blocked read below.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	if err := r.Write(conn); err != nil {
+		stop()
+		return nil, fmt.Errorf("send request: %w", err)
+	}
+	early := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(early, r)
+	if err != nil {
+		stop()
+		return nil, fmt.Errorf("read reply: %w", err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		defer resp.Body.Close()
+		defer stop()
+		if err := c.check(resp, false); err != nil {
+			return nil, err
+		}
+		return nil, api.Errorf(api.CodeInternal, "bangerd answered %s to an upgrade", resp.Status)
+	}
+	if err := c.check(resp, false); err != nil {
+		stop()
+		return nil, err
+	}
+	if !stop() {
+		return nil, ctx.Err() // the deadline was or will be set: conn is of no use
+	}
+	return &GuestConn{Conn: conn, early: early, half: unixConn}, nil
+}

@@ -1,0 +1,23 @@
+package daemon
+
+import (
+	"context"
+	"os"
+
+	"banger/internal/api"
+)
+
+// routeDaemon registers the calls on bangerd itself.
+func (s *Server) routeDaemon() {
+	handle(s, api.GetVersion, func(context.Context, pathValues, api.None) (api.Version, error) {
+		return api.Version{Version: s.version, PID: os.Getpid()}, nil
+	})
+	handle(s, api.GetHost, func(ctx context.Context, _ pathValues, _ api.None) (api.Host, error) {
+		return s.hosts.Host(ctx)
+	})
+	handle(s, api.Shutdown, func(context.Context, pathValues, api.None) (api.None, error) {
+		// Serve waits for this request before it returns.
+		s.stopOnce.Do(func() { close(s.stop) })
+		return api.None{}, nil
+	})
+}
