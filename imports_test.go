@@ -61,7 +61,8 @@ var mayImport = map[string][]string{
 	"internal/daemon/daemontest": {"internal/api", "internal/guest"}, // for tests only
 
 	// The guest's side.
-	"internal/agent": {"internal/guest", "internal/guest/serialmux", "internal/version"},
+	"internal/agent":      {"internal/agent/sshd", "internal/guest", "internal/guest/serialmux", "internal/version"},
+	"internal/agent/sshd": {},
 
 	// Wiring.
 	"cmd/banger":             {"internal/cli"},

@@ -11,180 +11,232 @@ import (
 	"time"
 )
 
-// Dialer connects to a port of a guest's agent. It waits, until ctx ends, for
-// a guest that is still booting.
+// Dialer connects to a port of the agent. It waits, until ctx ends, for a
+// guest that is still booting.
 type Dialer func(ctx context.Context, port uint32) (net.Conn, error)
 
-// Client makes control calls. Every call is a connection of its own and ends
-// with its context; Client keeps no state.
-type Client struct {
-	dial Dialer
+// The most that a call may take when the caller's context allows more. They
+// are for an emulated guest on a busy host.
+const (
+	healthTimeout   = 20 * time.Second
+	bootTimeout     = 5 * time.Minute
+	readyTimeout    = 15 * time.Minute
+	extractTimeout  = 2 * time.Hour
+	shutdownTimeout = 30 * time.Second
+)
+
+// readyRetry is the pause before asking again whether the guest is ready,
+// when the agent is between the initramfs and the root filesystem.
+const readyRetry = 100 * time.Millisecond
+
+// maxLine bounds a line of JSON, in bytes; a BootConfig carries files.
+const maxLine = 64 << 20
+
+// RemoteError is the agent's own answer that a call failed.
+type RemoteError struct {
+	Call Call
+	Msg  string // a sentence for the user
 }
 
-// NewClient returns a client that connects by dial.
+func (e *RemoteError) Error() string { return e.Msg }
+
+// Client makes control calls to one guest's agent. Every call opens its own
+// connection, so it is safe for concurrent use. Errors that the agent reports
+// are a *RemoteError.
+type Client struct{ dial Dialer }
+
+// NewClient returns a client that reaches the agent by dial.
 func NewClient(dial Dialer) *Client { return &Client{dial} }
 
-// Error is a failure in the agent's own words.
-type Error struct {
-	Call Call
-	Msg  string
+// Health asks how the agent is.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	var h Health
+	return h, c.call(ctx, healthTimeout, CallHealth, nil, &h)
 }
 
-func (e *Error) Error() string { return "guest: " + e.Msg }
+// Boot hands the guest its identity and returns just before the image's init
+// runs. It may be called once per boot; a second call is refused.
+func (c *Client) Boot(ctx context.Context, config BootConfig) (BootResult, error) {
+	var r BootResult
+	return r, c.call(ctx, bootTimeout, CallBoot, config, &r)
+}
 
-// retryDelay is the pause between tries to reach an agent that doesn't answer
-// yet.
-const retryDelay = 20 * time.Millisecond
-
-// Health asks how the agent is. It tries again, until ctx ends, while no agent
-// answers: it is the call to wait for a booting guest with.
-func (c *Client) Health(ctx context.Context) (Health, error) {
+// Ready waits until the guest's init system has finished. The agent restarts
+// on its way into the root filesystem, so lost connections are tried again.
+func (c *Client) Ready(ctx context.Context) (Ready, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
 	for {
-		var health Health
-		err := c.call(ctx, CallHealth, nil, &health)
-		var refused *Error
-		if err == nil || errors.As(err, &refused) {
-			return health, err
+		var r Ready
+		err := c.call(ctx, readyTimeout, CallReady, nil, &r)
+		var remote *RemoteError
+		if err == nil || errors.As(err, &remote) || ctx.Err() != nil {
+			return r, err
 		}
 		select {
 		case <-ctx.Done():
-			return Health{}, err
-		case <-time.After(retryDelay):
+			return r, err
+		case <-time.After(readyRetry):
 		}
 	}
 }
 
-// Boot gives the guest its configuration and returns when everything is
-// prepared for its init.
-func (c *Client) Boot(ctx context.Context, config BootConfig) (BootResult, error) {
-	var result BootResult
-	err := c.call(ctx, CallBoot, config, &result)
-	return result, err
-}
-
-// Ready returns once the guest's init has finished.
-func (c *Client) Ready(ctx context.Context) (Ready, error) {
-	var ready Ready
-	err := c.call(ctx, CallReady, nil, &ready)
-	return ready, err
-}
-
-// Shutdown orders the guest to go down and returns when the agent has taken
-// the order.
-func (c *Client) Shutdown(ctx context.Context, params ShutdownParams) error {
-	return c.call(ctx, CallShutdown, params, nil)
-}
-
-// Extract unpacks a tar stream below path, which is made if it is missing.
-func (c *Client) Extract(ctx context.Context, path string, tar io.Reader) error {
-	s, err := c.open(ctx, CallExtract, ExtractParams{Path: path})
+// Extract unpacks the tar stream r into the directory path of the guest.
+func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
+	s, err := c.open(ctx, extractTimeout, CallExtract, ExtractParams{Path: path})
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if err := s.receive(nil); err != nil { // go ahead
+	if err := s.response(nil); err != nil { // the agent is ready for the stream
 		return err
 	}
-	_, copyErr := io.Copy(s.conn, tar)
-	if copyErr == nil {
-		copyErr = closeWrite(s.conn)
-	}
-	// A guest that gives up says why and stops reading: its word counts more
-	// than the write error that follows.
-	if err := s.receive(nil); err != nil {
-		var refused *Error
-		if copyErr != nil && !errors.As(err, &refused) {
-			return fmt.Errorf("send files to the guest: %w", copyErr)
+	// The agent's verdict may come before the end of the stream: it stops
+	// reading when it can't write any more.
+	verdict := make(chan error, 1)
+	go func() {
+		err := s.response(nil)
+		if err != nil {
+			_ = s.conn.Close() // wakes the copy below
 		}
+		verdict <- err
+	}()
+	_, sendErr := io.Copy(s.conn, r)
+	if sendErr == nil {
+		sendErr = closeWrite(s.conn)
+	}
+	if sendErr != nil {
+		sendErr = s.explain(fmt.Errorf("send files to %s in the guest: %w", path, sendErr))
+		_ = s.conn.Close() // wakes the reader of the verdict
+	}
+	err = <-verdict
+	var remote *RemoteError
+	if sendErr == nil || errors.As(err, &remote) || (err != nil && errors.Is(sendErr, net.ErrClosed)) {
 		return err
 	}
-	if copyErr != nil {
-		return fmt.Errorf("send files to the guest: %w", copyErr)
-	}
-	return nil
+	return sendErr
 }
 
-func closeWrite(conn net.Conn) error {
-	half, ok := conn.(interface{ CloseWrite() error })
-	if !ok {
-		return fmt.Errorf("%T can't be closed for writing only", conn)
-	}
-	return half.CloseWrite()
+// Shutdown asks the guest to go down and returns when it has begun to.
+func (c *Client) Shutdown(ctx context.Context, p ShutdownParams) error {
+	return c.call(ctx, shutdownTimeout, CallShutdown, p, nil)
 }
 
-// call makes a call that has one request and one response.
-func (c *Client) call(ctx context.Context, name Call, params, result any) error {
-	s, err := c.open(ctx, name, params)
+// call makes a call without a stream.
+func (c *Client) call(ctx context.Context, limit time.Duration, name Call, params, result any) error {
+	s, err := c.open(ctx, limit, name, params)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	return s.receive(result)
+	return s.response(result)
 }
 
-// stream is one call's connection.
+// stream is a call under way.
 type stream struct {
-	ctx  context.Context
-	name Call
-	conn net.Conn
-	in   *bufio.Reader
-	stop func() bool
+	name  Call
+	ctx   context.Context
+	conn  net.Conn
+	lines *bufio.Reader
+	close func()
 }
 
-// open connects and sends the request. The connection is cut when ctx ends.
-func (c *Client) open(ctx context.Context, name Call, params any) (*stream, error) {
+// open connects and sends the request. The end of ctx, or of limit, closes the
+// connection.
+func (c *Client) open(ctx context.Context, limit time.Duration, name Call, params any) (*stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	request := Request{Call: name}
 	if params != nil {
-		data, err := json.Marshal(params)
-		if err != nil {
-			return nil, fmt.Errorf("encode %s request: %w", name, err)
+		var err error
+		if request.Params, err = json.Marshal(params); err != nil {
+			cancel()
+			return nil, fmt.Errorf("encode call %s: %w", name, err)
 		}
-		request.Params = data
 	}
 	conn, err := c.dial(ctx, PortControl)
 	if err != nil {
-		return nil, fmt.Errorf("reach the guest's agent: %w", err)
+		cancel()
+		return nil, fmt.Errorf("call %s of the guest's agent: %w", name, err)
 	}
-	s := &stream{ctx: ctx, name: name, conn: conn, in: bufio.NewReader(conn)}
-	s.stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-	if err := json.NewEncoder(conn).Encode(request); err != nil {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	s := &stream{name: name, ctx: ctx, conn: conn, lines: bufio.NewReader(conn)}
+	s.close = func() {
+		stop()
+		_ = conn.Close()
+		cancel()
+	}
+	if err := WriteLine(conn, request); err != nil {
+		err = s.explain(fmt.Errorf("call %s of the guest's agent: %w", name, err))
 		s.close()
-		return nil, s.failed("send", err)
+		return nil, err
 	}
 	return s, nil
 }
 
-// receive reads one response.
-func (s *stream) receive(result any) error {
-	line, err := s.in.ReadBytes('\n')
-	if err != nil {
-		return s.failed("read the answer to", err)
+// response reads the next response.
+func (s *stream) response(result any) error {
+	var r Response
+	if err := ReadLine(s.lines, &r); err != nil {
+		return s.explain(fmt.Errorf("read the guest agent's answer to %s: %w", s.name, err))
 	}
-	var response Response
-	if err := json.Unmarshal(line, &response); err != nil {
-		return s.failed("decode the answer to", err)
-	}
-	if response.Error != "" {
-		return &Error{Call: s.name, Msg: response.Error}
+	if r.Error != "" {
+		return &RemoteError{Call: s.name, Msg: r.Error}
 	}
 	if result == nil {
 		return nil
 	}
-	if err := json.Unmarshal(response.Result, result); err != nil {
-		return s.failed("decode the answer to", err)
+	if err := json.Unmarshal(r.Result, result); err != nil {
+		return fmt.Errorf("decode the guest agent's answer to %s: %w", s.name, err)
 	}
 	return nil
 }
 
-// failed prefers the reason for which the connection was cut, if it was.
-func (s *stream) failed(what string, err error) error {
-	if cause := context.Cause(s.ctx); cause != nil {
-		err = cause
+// explain makes the end of the context the cause of an error, which otherwise
+// reads "use of closed network connection".
+func (s *stream) explain(err error) error {
+	if s.ctx.Err() != nil {
+		return fmt.Errorf("call %s of the guest's agent: %w", s.name, context.Cause(s.ctx))
 	}
-	return fmt.Errorf("%s the guest's call %s: %w", what, s.name, err)
+	return err
 }
 
-func (s *stream) close() {
-	s.stop()
-	_ = s.conn.Close()
+func closeWrite(conn net.Conn) error {
+	c, ok := conn.(interface{ CloseWrite() error })
+	if !ok {
+		return fmt.Errorf("end the stream: %T has no half-close", conn)
+	}
+	return c.CloseWrite()
+}
+
+// WriteLine writes v as one line of JSON.
+func WriteLine(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// ReadLine reads one line of JSON into v, and nothing behind it.
+func ReadLine(r *bufio.Reader, v any) error {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			if err := json.Unmarshal(line, v); err != nil {
+				return fmt.Errorf("decode: %w", err)
+			}
+			return nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		case len(line) > maxLine:
+			return fmt.Errorf("a line of over %d bytes", maxLine)
+		}
+	}
 }

@@ -143,18 +143,30 @@ func established() Clause {
 	}}
 }
 
+// The flags of a TCP segment, RFC 9293.
+const (
+	offsetTCPFlags = 13
+	tcpFlagSyn     = 0x02
+	tcpFlagsAll    = 0x3f // fin, syn, rst, psh, ack, urg
+)
+
+// tcpFlags loads those flags of a TCP segment that are in mask.
+func tcpFlags(mask byte) []expr.Any {
+	return []expr.Any{
+		load(expr.MetaKeyL4PROTO), equal(unix.IPPROTO_TCP),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: offsetTCPFlags, Len: 1},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{mask}, Xor: []byte{0}},
+	}
+}
+
 // tcpSyn matches the segments that open a connection, of either side.
 func tcpSyn() Clause {
-	const (
-		offsetFlags = 13
-		flagSyn     = 0x02
-	)
-	return Clause{"tcp flags syn", []expr.Any{
-		load(expr.MetaKeyL4PROTO), equal(unix.IPPROTO_TCP),
-		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: offsetFlags, Len: 1},
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{flagSyn}, Xor: []byte{0}},
-		notEqual(0),
-	}}
+	return Clause{"tcp flags syn", append(tcpFlags(tcpFlagSyn), notEqual(0))}
+}
+
+// tcpNoFlags matches segments that no TCP sends.
+func tcpNoFlags() Clause {
+	return Clause{"tcp flags ! fin,syn,rst,psh,ack,urg", append(tcpFlags(tcpFlagsAll), equal(0))}
 }
 
 // clampMSS lowers the announced segment size to what the route can carry.

@@ -17,16 +17,12 @@ type Config struct {
 	Bridge  string           // name of the bridge, e.g. "banger0"
 	Gateway netip.Addr       // the bridge's address
 	Subnet  netip.Prefix     // the VMs' addresses
-	DNS     []netip.AddrPort // upstream servers; empty: those of /etc/resolv.conf
+	DNS     []netip.AddrPort // upstream servers; none that is valid: those of /etc/resolv.conf
 
 	// HostAddrs are IPv4 addresses of the host that lead to its services
 	// although no interface of this namespace has them; VMs can't reach them.
 	// The addresses of this namespace need not be listed.
 	HostAddrs []netip.Addr
-	// HostResolver is asked in place of loopback servers in /etc/resolv.conf,
-	// which answer in the host's namespace and not in this one. Zero: they
-	// can be asked.
-	HostResolver netip.AddrPort
 	// TapUID and TapGID may open taps without CAP_NET_ADMIN. Zero: root alone.
 	TapUID, TapGID uint32
 }

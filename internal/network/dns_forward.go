@@ -80,6 +80,7 @@ type upstreams struct {
 }
 
 func newUpstreams(cfg Config, log *slog.Logger, path string) *upstreams {
+	cfg.DNS = slices.DeleteFunc(slices.Clone(cfg.DNS), func(s netip.AddrPort) bool { return !s.IsValid() })
 	return &upstreams{cfg: cfg, log: log, path: path}
 }
 
@@ -133,9 +134,6 @@ func (u *upstreams) read() ([]netip.AddrPort, error) {
 			continue
 		}
 		server := netip.AddrPortFrom(addr, uint16(port))
-		if addr.IsLoopback() && u.cfg.HostResolver.IsValid() {
-			server = u.cfg.HostResolver
-		}
 		// Asking ourselves would never end.
 		if addr != u.cfg.Gateway && !slices.Contains(servers, server) {
 			servers = append(servers, server)

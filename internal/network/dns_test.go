@@ -244,7 +244,7 @@ func TestUpstreamsFollowResolvConf(t *testing.T) {
 		}
 	}
 	cfg := testConfig()
-	cfg.HostResolver = netip.MustParseAddrPort("169.254.1.1:53")
+	cfg.DNS = []netip.AddrPort{{}} // as good as none
 	u := newUpstreams(cfg, slog.New(slog.DiscardHandler), path)
 	check := func(want ...string) {
 		t.Helper()
@@ -260,11 +260,11 @@ func TestUpstreamsFollowResolvConf(t *testing.T) {
 	write("nameserver 192.0.2.1\nnameserver 172.16.0.1\nnameserver fe80::1%eth0\nnameserver nonsense\n")
 	check("192.0.2.1:53", "[fe80::1%eth0]:53")
 	write("nameserver 127.0.0.53\nnameserver 127.0.0.1\noptions edns0\n")
-	check("169.254.1.1:53")
+	check("127.0.0.53:53", "127.0.0.1:53")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	check("169.254.1.1:53")
+	check("127.0.0.53:53", "127.0.0.1:53")
 	write("nameserver 192.0.2.2\n")
 	check("192.0.2.2:53")
 }

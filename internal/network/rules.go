@@ -18,8 +18,9 @@ func linkLocal() netip.Prefix {
 
 // Render returns the rules for cfg. VMs reach what is beyond the host and
 // nothing of the host itself but DNS and ping on the gateway's address; nobody
-// reaches them but the host. The chains touch packets of the bridge only, so
-// that they sit well beside the host's own firewall; a packet must pass both.
+// reaches them but the host. The chains leave all other packets alone that mean
+// anything, so they sit well beside the host's own firewall; a packet must pass
+// both.
 func Render(cfg Config) Ruleset {
 	r := Ruleset{
 		Table:  tableName(cfg.Bridge),
@@ -45,11 +46,15 @@ func hostAddrs(cfg Config) []netip.Addr {
 }
 
 // prerouting drops what a VM must not send at all: false sources, and IPv6,
-// which VMs don't have.
+// which VMs don't have. And it drops segments without flags from elsewhere:
+// Debian 12's pasta sends one after each handshake. It belongs to no connection
+// that masquerading knows, so it would come to this side's own TCP, whose reset
+// ends the VM's connection.
 func prerouting(cfg Config) Chain {
 	return Chain{"prerouting", nftables.ChainTypeFilter, hookPrerouting(), priorityRaw(), []Rule{
 		{iif(cfg.Bridge), ipv6(), drop()},
 		{iif(cfg.Bridge), saddrNotIn(cfg.Subnet), drop()},
+		{iifNot(cfg.Bridge), tcpNoFlags(), drop()},
 	}}
 }
 

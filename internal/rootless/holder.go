@@ -21,29 +21,40 @@ import (
 // memory than a copy of bangerd, and unlike sleep(1) says what it is for.
 const hold = "read -r _ # keeps the namespaces of banger's VMs"
 
-// ensure returns a holder that lives and has a way out.
-func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger) (_ process, err error) {
+// ensure returns the state of namespaces that exist and have a way out.
+func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger) (_ state, err error) {
 	s, err := loadState(layout)
 	if err != nil {
-		return process{}, err
+		return s, err
+	}
+	resolvConf, err := wantedResolvConf()
+	if err != nil {
+		return s, err
 	}
 	u := undo.New()
 	defer func() { err = u.Finish(err) }()
 	if !s.Holder.alive() {
 		if err := s.Pasta.end(ctx); err != nil { // it served namespaces that are lost
-			return process{}, err
+			return s, err
 		}
 		if s, err = makeNamespaces(ctx, layout, u); err != nil {
-			return process{}, err
+			return s, err
 		}
 		log.InfoContext(ctx, "made the namespaces for VMs", "holder", s.Holder.PID)
 	}
-	if !s.Pasta.alive() {
-		if err := connect(ctx, layout, log, &s); err != nil {
-			return process{}, err
+	forwards := resolvConf != ""
+	if s.Forwards != forwards {
+		if err := s.Pasta.end(ctx); err != nil {
+			return s, err
 		}
 	}
-	return s.Holder, mountResolvConf(ctx, layout, s.Holder)
+	if !s.Pasta.alive() {
+		s.Forwards = forwards
+		if err := connect(ctx, layout, log, &s); err != nil {
+			return s, err
+		}
+	}
+	return s, mountResolvConf(ctx, layout, s.Holder, resolvConf)
 }
 
 // makeNamespaces starts a holder and records it.

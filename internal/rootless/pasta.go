@@ -17,28 +17,37 @@ import (
 	"banger/internal/paths"
 )
 
+// forwarder is the address at which pasta takes DNS queries for the host's
+// server. It is link-local (RFC 3927), so no network of the host's has it.
+func forwarder() netip.Addr { return netip.AddrFrom4([4]byte{169, 254, 1, 1}) }
+
 // pastaArgs are pasta(1)'s. They mean the same to every version since that of
 // Debian 12 (2023-03).
-func pastaArgs(holder int) []string {
-	return []string{
+func pastaArgs(holder int, forwards bool) []string {
+	args := []string{
 		"--config-net", // the host's addresses and routes
 		// The gateway's address would otherwise be the host's loopback.
 		"--no-map-gw",
-		"--dns-forward", Resolver().Addr().String(),
 		// No ports of the host lead in, none of the host's loopback out.
 		"-t", "none", "-u", "none", "-T", "none", "-U", "none",
 		"--quiet",
 		// The pid comes on standard output, for which no file has to be found
 		// that pasta's AppArmor profile allows.
 		"--pid", "/proc/self/fd/1",
-		strconv.Itoa(holder),
 	}
+	if forwards {
+		// Only where it must be: it makes Debian 12's pasta change the sender
+		// of all that the host's server says, also to those who asked it by
+		// its own address; and pasta never notices when the server changes.
+		args = append(args, "--dns-forward", forwarder().String())
+	}
+	return append(args, strconv.Itoa(holder))
 }
 
 // connect starts pasta for the holder's network namespace. A host that is in
 // no network has nothing to connect to; VMs run without one.
 func connect(ctx context.Context, layout paths.Layout, log *slog.Logger, s *state) error {
-	pasta, err := startPasta(ctx, s.Holder)
+	pasta, err := startPasta(ctx, s.Holder, s.Forwards)
 	if err != nil && !hasDefaultRoute() {
 		log.WarnContext(ctx, "VMs have no network, since the host has none; restart bangerd when it has", "err", err)
 		return nil
@@ -55,7 +64,7 @@ func connect(ctx context.Context, layout paths.Layout, log *slog.Logger, s *stat
 
 // startPasta returns when pasta has configured the namespace and has gone to
 // the background.
-func startPasta(ctx context.Context, holder process) (process, error) {
+func startPasta(ctx context.Context, holder process, forwards bool) (process, error) {
 	const limit = 20 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -76,7 +85,7 @@ func startPasta(ctx context.Context, holder process) (process, error) {
 	}
 	defer os.Remove(errFile.Name())
 	defer errFile.Close()
-	cmd := exec.CommandContext(ctx, program, pastaArgs(holder.PID)...)
+	cmd := exec.CommandContext(ctx, program, pastaArgs(holder.PID, forwards)...)
 	cmd.Stdout, cmd.Stderr = w, errFile
 	cmd.Dir = "/"
 	err = cmd.Run()
@@ -127,11 +136,4 @@ func hasDefaultRoute() bool {
 		}
 	}
 	return false
-}
-
-// isLoopback tells whether a nameserver of resolv.conf(5) listens on the
-// host's loopback.
-func isLoopback(server string) bool {
-	addr, err := netip.ParseAddr(server)
-	return err == nil && addr.IsLoopback()
 }

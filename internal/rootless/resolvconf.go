@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,16 +20,19 @@ const (
 	ownHeader  = "# banger: the host's DNS server, as seen from the namespaces of VMs\n"
 )
 
-// mountResolvConf lets programs inside resolve names: where the host's
-// resolv.conf names servers on the host's loopback only, one that names
-// Resolver is mounted over it. Other servers are reachable as they are, and
-// the host's file says it first when they change.
-func mountResolvConf(ctx context.Context, layout paths.Layout, holder process) error {
+// wantedResolvConf is what resolv.conf shall be inside, "" if the host's own
+// will do: servers outside of the host are reachable as they are, and the
+// host's file is the first to tell when they change.
+func wantedResolvConf() (string, error) {
 	host, err := os.ReadFile(resolvConf)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read the host's DNS servers: %w", err)
+		return "", fmt.Errorf("read the host's DNS servers: %w", err)
 	}
-	want := translate(string(host))
+	return translate(string(host)), nil
+}
+
+// mountResolvConf makes programs inside see the wanted resolv.conf.
+func mountResolvConf(ctx context.Context, layout paths.Layout, holder process, want string) error {
 	// Through /proc it is seen as the holder sees it.
 	seen, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(holder.PID), "root", resolvConf))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -51,7 +55,8 @@ func mountResolvConf(ctx context.Context, layout paths.Layout, holder process) e
 	return runInside(ctx, holder, "mount", "--bind", layout.NamespaceResolvConf(), resolvConf)
 }
 
-// translate returns the resolv.conf for inside, "" if the host's will do.
+// translate replaces servers on the host's loopback, if the file names only
+// such, by pasta's forwarder. It returns "" if nothing is to be replaced.
 func translate(host string) string {
 	var rest strings.Builder
 	loopback := false
@@ -70,7 +75,14 @@ func translate(host string) string {
 	if !loopback {
 		return ""
 	}
-	return fmt.Sprintf("%snameserver %s\n%s", ownHeader, Resolver().Addr(), rest.String())
+	return fmt.Sprintf("%snameserver %s\n%s", ownHeader, forwarder(), rest.String())
+}
+
+// isLoopback tells whether a nameserver of resolv.conf(5) listens on the
+// host's loopback.
+func isLoopback(server string) bool {
+	addr, err := netip.ParseAddr(server)
+	return err == nil && addr.IsLoopback()
 }
 
 // runInside runs a command in the holder's namespaces.

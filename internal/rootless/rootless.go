@@ -32,9 +32,13 @@ import (
 	"banger/internal/paths"
 )
 
-// hostAddrsVariable is set inside the namespaces only. Its value are the
-// host's IPv4 addresses, separated by commas.
-const hostAddrsVariable = "BANGER_NAMESPACE_HOST_ADDRS"
+// These environment variables are set inside the namespaces only.
+const (
+	// The host's IPv4 addresses, separated by commas.
+	hostAddrsVariable = "BANGER_NAMESPACE_HOST_ADDRS"
+	// Where the host's DNS server answers; empty if no translation is needed.
+	resolverVariable = "BANGER_NAMESPACE_RESOLVER"
+)
 
 // lockFD is where the entering shell finds the lock. Shells agree on
 // redirections of one digit only.
@@ -63,11 +67,15 @@ func HostAddrs() []netip.Addr {
 	return addrs
 }
 
-// Resolver is the address inside the namespaces at which the host's DNS server
-// answers, even if it listens on the host's loopback. It understands UDP.
+// Resolver is where, inside the namespaces, a DNS server answers that listens
+// on the host's loopback. It understands UDP. It is the zero value where there
+// is no need for it: the servers in /etc/resolv.conf can be asked then.
 func Resolver() netip.AddrPort {
-	// Link-local (RFC 3927), so no network that the host is in has it.
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{169, 254, 1, 1}), 53)
+	addr, err := netip.ParseAddrPort(os.Getenv(resolverVariable))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addr
 }
 
 // Enter replaces this process by the same program with the same arguments
@@ -92,15 +100,15 @@ func enter(ctx context.Context, layout paths.Layout, log *slog.Logger, argv []st
 		return err
 	}
 	defer lock.Close()
-	holder, err := ensure(ctx, layout, log)
+	s, err := ensure(ctx, layout, log)
 	if err != nil {
 		return err
 	}
-	env, err := environ(layout)
+	env, err := environ(layout, s)
 	if err != nil {
 		return err
 	}
-	command := append([]string{nsenter}, nsenterArgs(holder.PID)...)
+	command := append([]string{nsenter}, nsenterArgs(s.Holder.PID)...)
 	command = append(command, "/bin/sh", "-c", entry, "sh")
 	if err := passOn(lock); err != nil {
 		return err
@@ -158,7 +166,7 @@ func lockNamespaces(ctx context.Context, layout paths.Layout) (*os.File, error) 
 }
 
 // environ is the environment of the program inside.
-func environ(layout paths.Layout) ([]string, error) {
+func environ(layout paths.Layout, s state) ([]string, error) {
 	addrs, err := hostAddrs()
 	if err != nil {
 		return nil, err
@@ -166,6 +174,10 @@ func environ(layout paths.Layout) ([]string, error) {
 	set := map[string]string{
 		hostAddrsVariable:        strings.Join(addrs, ","),
 		paths.RuntimeDirVariable: layout.Runtime,
+		resolverVariable:         "",
+	}
+	if s.Forwards {
+		set[resolverVariable] = netip.AddrPortFrom(forwarder(), 53).String()
 	}
 	if home := os.Getenv("BANGER_HOME"); home != "" {
 		// Entering changes the working directory.

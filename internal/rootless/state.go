@@ -16,6 +16,8 @@ import (
 type state struct {
 	Holder process `json:"holder"`
 	Pasta  process `json:"pasta"`
+	// Forwards says that pasta passes on DNS queries to the host's loopback.
+	Forwards bool `json:"dns_forward"`
 }
 
 // loadState returns the zero state if there is no file, or if it can't be

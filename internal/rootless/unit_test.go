@@ -93,7 +93,7 @@ func TestStateSurvivesGarbage(t *testing.T) {
 		}
 	}
 	check(state{})
-	saved := state{Holder: process{1, 2}, Pasta: process{3, 4}}
+	saved := state{Holder: process{1, 2}, Pasta: process{3, 4}, Forwards: true}
 	if err := saved.save(layout); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestLayoutIsTheSameInside(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			env, err := environ(outside)
+			env, err := environ(outside, state{})
 			if err != nil {
 				t.Fatal(err)
 			}

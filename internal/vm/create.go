@@ -42,11 +42,12 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 	if err := m.makeFiles(ctx, rec, ph); err != nil { // directory, disk, known_hosts
 		return api.VM{}, err
 	}
+	var inst *instance
 	if !req.NoStart {
-		if rec, err = m.launch(ctx, rec, parts, u, ph); err != nil { // tap, VMM, boot configuration
+		if rec, inst, err = m.launch(ctx, rec, parts, u, ph); err != nil { // tap, VMM, boot configuration
 			return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
 		}
-		if err := m.pushWorkspace(ctx, rec, ws, progress, ph); err != nil { // while the guest's init works
+		if err := m.pushWorkspace(ctx, rec, inst, ws, progress, ph); err != nil { // while the guest's init works
 			return api.VM{}, err
 		}
 	}
@@ -55,7 +56,7 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 		return api.VM{}, err
 	}
 	if !req.NoStart {
-		if rec, err = m.awaitGuest(ctx, rec, req.Wait, ph); err != nil {
+		if rec, err = m.awaitGuest(ctx, rec, inst, req.Wait, ph); err != nil {
 			return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
 		}
 	}
@@ -185,13 +186,9 @@ func makeDisk(ctx context.Context, path string, size int64, log *slog.Logger) er
 	return nil
 }
 
-func (m *Manager) pushWorkspace(ctx context.Context, rec Record, ws Workspace, progress api.ProgressFunc, ph *phases) error {
+func (m *Manager) pushWorkspace(ctx context.Context, rec Record, inst *instance, ws Workspace, progress api.ProgressFunc, ph *phases) error {
 	if ws == nil {
 		return nil
-	}
-	inst, err := m.instance(rec)
-	if err != nil {
-		return err
 	}
 	ctx, cancel := inst.bound(ctx)
 	defer cancel()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"banger/internal/api"
@@ -139,17 +138,24 @@ func (i *instance) bound(ctx context.Context) (context.Context, context.CancelFu
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// explain adds why the VMM ended to an error that came of it.
+// explain tells why the VMM ended, if err came of that.
 func (i *instance) explain(ctx context.Context, err error) error {
-	if !i.alive() || errors.Is(context.Cause(ctx), errMachineEnded) {
-		return api.Errorf(api.CodeGuest, "%v (%s)", err, or(i.machine.ExitReason(), "the VMM ended"))
+	if errors.Is(err, vmm.ErrGone) {
+		<-i.machine.Done() // the connection may notice before the process is reaped
 	}
-	return err
+	if i.alive() && !errors.Is(context.Cause(ctx), errMachineEnded) {
+		return err
+	}
+	reason := or(i.machine.ExitReason(), "the VMM ended")
+	return api.Errorf(api.CodeGuest, "VM %s ended while it was booting: %s", i.name, reason)
 }
 
 // kill ends the VMM and waits until its remains are cleaned up.
 func (i *instance) kill(ctx context.Context) error {
-	if err := i.machine.Kill(ctx); err != nil {
+	if !i.alive() {
+		return i.awaitGone(ctx)
+	}
+	if err := i.machine.Kill(ctx); err != nil && i.alive() {
 		return fmt.Errorf("end the VMM of %s: %w", i.name, err)
 	}
 	return i.awaitGone(ctx)
@@ -168,17 +174,4 @@ func (i *instance) awaitGone(ctx context.Context) error {
 func (i *instance) release() error {
 	i.cancel(errReleased)
 	return i.machine.Close()
-}
-
-// withConsole appends the last line of the guest's console to an error, for
-// the log goes away with a VM that couldn't be created.
-func (m *Manager) withConsole(rec Record, err error) error {
-	data, readErr := os.ReadFile(m.cfg.Layout.VMConsole(rec.ID))
-	if readErr != nil {
-		return err // no console output is no news
-	}
-	if line := strings.TrimSpace(lastLine(data)); line != "" {
-		return fmt.Errorf("%w; last console line: %s", err, line)
-	}
-	return err
 }

@@ -30,25 +30,26 @@ const bootAttempts = 2
 
 // launch brings a VM from stopped to booting: tap, VMM, boot configuration.
 // What it makes is taken back by u if the caller fails.
-func (m *Manager) launch(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, error) {
+func (m *Manager) launch(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, *instance, error) {
 	for attempt := 1; ; attempt++ {
 		if err := m.connect(ctx, rec, u, ph); err != nil {
-			return rec, err
+			return rec, nil, err
 		}
 		started, inst, err := m.startVMM(ctx, rec, a, u, ph)
 		if err != nil {
-			return rec, err
+			return rec, nil, err
 		}
 		rec = started
 		err = m.awaitAgent(ctx, rec, inst, ph)
 		if err == nil {
-			return m.bootGuest(ctx, rec, inst, a, ph)
+			rec, err = m.bootGuest(ctx, rec, inst, a, ph)
+			return rec, inst, err
 		}
 		if inst.alive() || ctx.Err() != nil || attempt == bootAttempts {
-			return rec, err
+			return rec, nil, err
 		}
 		if err := inst.awaitGone(ctx); err != nil {
-			return rec, err
+			return rec, nil, err
 		}
 		m.log.Warn("the guest died before its agent answered; it is started once more", "vm", rec.Name, "err", err)
 	}
@@ -89,7 +90,7 @@ func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.St
 		return rec, nil, err
 	}
 	var machine vmm.Machine
-	err = ph.run("vmm", "starting "+choice.Driver.Name()+" ("+choice.Why+")", func() error {
+	err = ph.run("vmm", "starting "+choice.Driver.Name()+" "+choice.Why, func() error {
 		runtimeDir := m.cfg.Layout.VMRuntimeDir(rec.ID)
 		if err := os.MkdirAll(runtimeDir, 0o700); err != nil {
 			return fmt.Errorf("create the VM's socket directory: %w", err)
@@ -140,12 +141,22 @@ func (m *Manager) spec(rec Record, a assets) vmm.Spec {
 	}
 }
 
+// healthRetry is the pause between tries to reach an agent that isn't there
+// yet. A driver's dial waits by itself where it can, so tries are few.
+const healthRetry = 20 * time.Millisecond
+
 // awaitAgent waits until the guest's agent answers for the first time.
 func (m *Manager) awaitAgent(ctx context.Context, rec Record, inst *instance, ph *phases) error {
 	return ph.run("kernel-boot", "booting the kernel", func() error {
 		return m.talk(ctx, rec, inst, func(ctx context.Context, client *guest.Client) error {
-			_, err := client.Health(ctx)
-			return err
+			for {
+				_, err := client.Health(ctx)
+				var refused *guest.RemoteError
+				if err == nil || errors.As(err, &refused) || ctx.Err() != nil {
+					return err
+				}
+				sleep(ctx, healthRetry)
+			}
 		})
 	})
 }
@@ -185,7 +196,7 @@ func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call fun
 	case bootCtx.Err() != nil && ctx.Err() == nil && inst.alive():
 		return api.Errorf(api.CodeTimeout, "the guest's agent did not answer within %s", m.cfg.BootTimeout)
 	default:
-		return inst.explain(bootCtx, m.withConsole(rec, fmt.Errorf("boot VM %s: %w", rec.Name, err)))
+		return inst.explain(bootCtx, fmt.Errorf("boot VM %s: %w", rec.Name, err))
 	}
 }
 
@@ -217,15 +228,11 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, a assets) (guest.B
 
 // awaitGuest waits for the state that the caller asked for. A time-out gives
 // an error that matches api.ErrTimeout.
-func (m *Manager) awaitGuest(ctx context.Context, rec Record, wait api.Wait, ph *phases) (Record, error) {
+func (m *Manager) awaitGuest(ctx context.Context, rec Record, inst *instance, wait api.Wait, ph *phases) (Record, error) {
 	if wait == api.WaitAgent {
 		return rec, nil
 	}
-	inst, err := m.instance(rec)
-	if err != nil {
-		return rec, err
-	}
-	err = ph.run("ready", "waiting for the guest's init", func() error {
+	err := ph.run("ready", "waiting for the guest's init", func() error {
 		timeout := time.NewTimer(m.cfg.BootTimeout)
 		defer timeout.Stop()
 		select {
@@ -234,7 +241,7 @@ func (m *Manager) awaitGuest(ctx context.Context, rec Record, wait api.Wait, ph 
 		case <-timeout.C:
 			return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", m.cfg.BootTimeout)
 		case <-inst.machine.Done():
-			return m.withConsole(rec, inst.explain(ctx, errors.New("the VMM ended while the guest was booting")))
+			return inst.explain(ctx, errMachineEnded)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -147,13 +147,6 @@ func (m *Manager) Get(ctx context.Context, ref string) (api.VM, error) {
 	return describe(rec, m.facts(rec)), nil
 }
 
-// Running counts the VMs whose VMM runs.
-func (m *Manager) Running() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.running)
-}
-
 // Access tells how to log in to a VM.
 func (m *Manager) Access(ctx context.Context, ref string) (api.Access, error) {
 	rec, err := m.records.find(ctx, ref)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -370,6 +371,7 @@ func TestGuestThatDiesEarlyIsTriedAgain(t *testing.T) {
 	w.driver = vmmtest.NewFake(func(vm *vmmtest.VM) vmmtest.Serve {
 		if boots++; boots == 1 {
 			vm.Panic("test")
+			return hangUp
 		}
 		return vmmtest.NewAgent(vm).Serve
 	})
@@ -378,11 +380,14 @@ func TestGuestThatDiesEarlyIsTriedAgain(t *testing.T) {
 	}
 }
 
+// hangUp is a guest without an agent.
+func hangUp(_ uint32, conn net.Conn) { conn.Close() }
+
 func TestGuestThatAlwaysDies(t *testing.T) {
 	w := newWorld(t)
 	w.driver = vmmtest.NewFake(func(vm *vmmtest.VM) vmmtest.Serve {
 		vm.Panic("test")
-		return vmmtest.NewAgent(vm).Serve
+		return hangUp
 	})
 	if _, err := w.Create(t.Context(), api.CreateVM{}, nil); !errors.Is(err, api.ErrGuest) || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("got %v", err)

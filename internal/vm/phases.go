@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"bytes"
 	"sync"
 	"time"
 
@@ -41,11 +40,4 @@ func (p *phases) timing() []api.PhaseTiming {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]api.PhaseTiming(nil), p.done...)
-}
-
-// lastLine returns the last line that isn't blank, as tools end with the
-// message that matters.
-func lastLine(out []byte) string {
-	out = bytes.TrimSpace(out)
-	return string(out[bytes.LastIndexByte(out, '\n')+1:])
 }

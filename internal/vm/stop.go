@@ -33,10 +33,11 @@ func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progre
 	if err != nil {
 		return api.VM{}, err
 	}
-	if rec, err = m.launch(ctx, rec, parts, u, ph); err != nil {
+	rec, inst, err := m.launch(ctx, rec, parts, u, ph)
+	if err != nil {
 		return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
 	}
-	if rec, err = m.awaitGuest(ctx, rec, req.Wait, ph); err != nil {
+	if rec, err = m.awaitGuest(ctx, rec, inst, req.Wait, ph); err != nil {
 		return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
 	}
 	return describe(rec, m.facts(rec)), nil

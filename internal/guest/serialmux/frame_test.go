@@ -166,8 +166,10 @@ func BenchmarkFraming(b *testing.B) {
 	pr, pw := io.Pipe()
 	e := newEncoder(pw)
 	go func() {
-		for range b.N {
-			_, _ = e.write(payload, never)
+		for {
+			if _, err := e.write(payload, never); err != nil {
+				return
+			}
 		}
 	}()
 	d := newDecoder(pr)
@@ -178,4 +180,6 @@ func BenchmarkFraming(b *testing.B) {
 		}
 	}
 	e.stop()
+	_ = pr.Close()
+	<-e.done
 }

@@ -54,11 +54,13 @@ type carrier struct {
 
 	closed atomic.Bool
 	data   bool  // payload has been read; used by the reader only
-	err    error // why reading ended; valid once the session has closed
+	err    error // why reading ended; others may read it once the session has closed
 }
 
+// Read reads payload. Its first error stays: yamux reads on after an error in
+// the middle of a frame, and would swallow the bytes of the next session.
 func (c *carrier) Read(p []byte) (int, error) {
-	for {
+	for c.err == nil {
 		n, err := c.dec.Read(p)
 		if c.closed.Load() && err == nil {
 			err = net.ErrClosed
@@ -68,11 +70,12 @@ func (c *carrier) Read(p []byte) (int, error) {
 			continue // an answer to a marker that was sent twice
 		}
 		c.data = c.data || n > 0
-		if err != nil && c.err == nil {
-			c.err = err
+		c.err = err
+		if n > 0 || err == nil {
+			return n, nil
 		}
-		return n, err
 	}
+	return 0, errors.Join(net.ErrClosed, c.err)
 }
 
 func (c *carrier) Write(p []byte) (int, error) { return c.enc.write(p, c.closed.Load) }

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/client"
+)
+
+// daemonStatus is what daemon status --json prints.
+type daemonStatus struct {
+	Running       bool   `json:"running"`
+	PID           int    `json:"pid,omitempty"`
+	Version       string `json:"version,omitempty"`
+	ClientVersion string `json:"client_version"`
+	Socket        string `json:"socket"`
+	Log           string `json:"log"`
+}
+
+func newDaemonStatus(e *env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "status",
+		Short:             "Tell whether bangerd runs",
+		Long:              "Tell whether bangerd runs, without starting it. If not, the exit status is 3.",
+		Args:              args(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDaemonStatus(cmd.Context(), e, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func runDaemonStatus(ctx context.Context, e *env, asJSON bool) error {
+	layout, err := e.layout()
+	if err != nil {
+		return err
+	}
+	v, err := call(client.WithoutStart(ctx), e, api.GetVersion, api.None{})
+	if err != nil && !errors.Is(err, api.ErrDaemon) {
+		return err
+	}
+	s := daemonStatus{
+		Running: err == nil, PID: v.PID, Version: v.Version, ClientVersion: e.version,
+		Socket: layout.Socket(), Log: layout.DaemonLog(),
+	}
+	if err := printStatus(e, s, asJSON); err != nil {
+		return err
+	}
+	if !s.Running {
+		return &exitError{exitCode(err)}
+	}
+	return nil
+}
+
+func printStatus(e *env, s daemonStatus, asJSON bool) error {
+	if asJSON {
+		return printJSON(e.stdout, s)
+	}
+	heading := "bangerd is not running"
+	var rows [][]string
+	if s.Running {
+		heading = "bangerd is running"
+		rows = [][]string{{"pid:", fmt.Sprint(s.PID)}, {"version:", s.Version}}
+		if s.Version != s.ClientVersion {
+			e.notice("banger is version %s; to run the same bangerd: banger daemon restart", s.ClientVersion)
+		}
+	}
+	rows = append(rows, []string{"socket:", s.Socket}, []string{"log:", s.Log})
+	if _, err := fmt.Fprintln(e.stdout, heading); err != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	return printTable(e.stdout, rows)
+}

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/doctor"
+)
+
+// doctorReport is what doctor --json prints.
+type doctorReport struct {
+	Usable   bool             `json:"usable"`
+	Findings []doctor.Finding `json:"findings"`
+	Host     *api.Host        `json:"host,omitempty"` // if bangerd could be asked
+}
+
+func newDoctor(e *env) *cobra.Command {
+	var fix, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check what banger needs of this host",
+		Long: `Check each tool, permission and limit that banger needs of this host. For what
+is missing it says what that costs and which command mends it; --fix runs these
+commands (by sudo, unless you are root).
+
+The exit status is 0 if banger can run VMs, else 6.`,
+		Example:           "  banger doctor --fix",
+		Args:              args(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDoctor(cmd.Context(), e, fix, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&fix, "fix", false, "run the commands that mend what is missing")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	return cmd
+}
+
+func runDoctor(ctx context.Context, e *env, fix, asJSON bool) error {
+	layout, err := e.layout()
+	if err != nil {
+		return err
+	}
+	findings := doctor.Run(ctx, e.system, layout.Data)
+	if fix {
+		if err := mend(ctx, e, doctor.Fixes(findings)); err != nil {
+			return err
+		}
+		findings = doctor.Run(ctx, e.system, layout.Data)
+	}
+	report := doctorReport{}
+	host, found := askHost(ctx, e)
+	if found.Status != doctor.Fail {
+		report.Host = &host
+	}
+	report.Findings = append(findings, found)
+	report.Usable = doctor.Usable(report.Findings)
+	if asJSON {
+		err = printJSON(e.stdout, report)
+	} else {
+		err = printFindings(e, report)
+	}
+	if err == nil && !report.Usable {
+		err = &exitError{exitCode(api.ErrHost)}
+	}
+	return err
+}
+
+// askHost asks bangerd how it would run VMs.
+func askHost(ctx context.Context, e *env) (api.Host, doctor.Finding) {
+	f := doctor.Finding{Name: "bangerd", Status: doctor.OK}
+	host, err := call(ctx, e, api.GetHost, api.None{})
+	if err != nil {
+		failed := describe(err)
+		f.Status, f.Detail, f.Advice = doctor.Fail, failed.Msg, failed.Hint
+		f.Cost = "nothing works without it"
+		return host, f
+	}
+	f.Detail = fmt.Sprintf("VMs run on %s with %s: %s", host.Driver, host.Accel, host.Why)
+	if host.Accel == "tcg" {
+		f.Status, f.Cost = doctor.Warn, "VMs run by software emulation, several times slower"
+	}
+	return host, f
+}
+
+// printFindings prints what is there, what is missing, and a verdict.
+func printFindings(e *env, report doctorReport) error {
+	prefix := sudo(e)
+	var text strings.Builder
+	for _, f := range report.Findings {
+		fmt.Fprintf(&text, "%-4s  %s: %s\n", f.Status, f.Name, f.Detail)
+		if f.Cost != "" {
+			fmt.Fprintf(&text, "      costs: %s\n", f.Cost)
+		}
+		for _, fix := range f.Mend {
+			fmt.Fprintf(&text, "      mend:  %s\n", strings.Join(append(prefix, fix.Argv...), " "))
+		}
+		if f.Advice != "" {
+			fmt.Fprintf(&text, "      note:  %s\n", f.Advice)
+		}
+	}
+	if h := report.Host; h != nil && h.KVM.Detail != "" {
+		fmt.Fprintf(&text, "      KVM, tried %s: %s\n", h.KVM.At.Local().Format("2006-01-02 15:04"), h.KVM.Detail)
+	}
+	if report.Usable {
+		text.WriteString("\nbanger can run VMs on this host\n")
+	} else {
+		text.WriteString("\nbanger can't run VMs on this host yet\n")
+	}
+	if _, err := fmt.Fprint(e.stdout, text.String()); err != nil {
+		return fmt.Errorf("write findings: %w", err)
+	}
+	return nil
+}
+
+// sudo is what goes before a command that needs root.
+func sudo(e *env) []string {
+	if e.system.UID == 0 {
+		return nil
+	}
+	return []string{"sudo"}
+}
+
+// mend runs the commands, with their output on stderr. What fails is reported
+// and doesn't keep the others from running.
+func mend(ctx context.Context, e *env, fixes []doctor.Fix) error {
+	prefix := sudo(e)
+	if len(prefix) > 0 && len(fixes) > 0 {
+		if _, err := e.system.LookPath(prefix[0]); err != nil {
+			e.notice("there is no sudo; run as root:")
+			for _, fix := range fixes {
+				e.notice("  %s", fix)
+			}
+			return nil
+		}
+	}
+	for _, fix := range fixes {
+		argv := append(prefix[:len(prefix):len(prefix)], fix.Argv...)
+		e.notice("running: %s", strings.Join(argv, " "))
+		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = e.stdin, e.stderr, e.stderr
+		if err := cmd.Run(); err != nil {
+			e.notice("%s: %v", argv[0], err)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}

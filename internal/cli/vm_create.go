@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/cli/progress"
+)
+
+// machineOptions are the flags that describe a new VM.
+type machineOptions struct {
+	name   string
+	image  string
+	vcpus  int
+	memory sizeFlag
+	disk   sizeFlag
+	env    envFlag
+	timing bool
+}
+
+func (o *machineOptions) addFlags(cmd *cobra.Command) {
+	o.memory.bare, o.memory.least = 1<<20, 1<<20
+	o.disk.least = 1 << 20
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "", "name of the VM (default: made up)")
+	f.StringVar(&o.image, "image", "", "image to boot (default: the configured one)")
+	f.IntVar(&o.vcpus, "vcpus", 0, "number of virtual CPUs (default: the configured one)")
+	f.Var(&o.memory, "memory", "memory, such as 2G or 2048; MiB if there is no unit (default: the configured one)")
+	f.Var(&o.disk, "disk", "size of the disk, such as 20G; it takes space only as it is used (default: the configured one)")
+	f.VarP(&o.env, "env", "e", "set a variable in every session and command; without =VALUE, the value it has here (repeatable)")
+	f.BoolVar(&o.timing, "timing", false, "print what each phase took")
+	for _, name := range []string{"name", "image", "vcpus", "memory", "disk", "env"} {
+		noFiles := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
+		if err := cmd.RegisterFlagCompletionFunc(name, noFiles); err != nil {
+			panic(err) // a flag that doesn't exist: a typo above
+		}
+	}
+}
+
+// request returns the request for the VM.
+func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
+	if cmd.Flags().Changed("vcpus") && o.vcpus < 1 {
+		return api.CreateVM{}, api.Errorf(api.CodeInvalid, "--vcpus must be at least 1")
+	}
+	if o.memory.bytes%(1<<20) != 0 {
+		return api.CreateVM{}, api.Errorf(api.CodeInvalid, "--memory must be a whole number of MiB")
+	}
+	return api.CreateVM{
+		Name:      o.name,
+		Image:     o.image,
+		VCPUs:     o.vcpus,
+		MemoryMiB: o.memory.bytes >> 20,
+		DiskBytes: o.disk.bytes,
+		Env:       o.env.values,
+	}, nil
+}
+
+func newVMCreate(e *env) *cobra.Command {
+	var o machineOptions
+	var noStart, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "create [flags]",
+		Short: "Create a VM and start it",
+		Long: `Create a VM, start it, and wait until it is ready. Prints its name.
+
+Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
+		Example: `  banger vm create --name web --memory 4G
+  vm=$(banger vm create --no-start)`,
+		Args: args(0, 0, "[flags]"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			req, err := o.request(cmd)
+			if err != nil {
+				return err
+			}
+			req.NoStart = noStart
+			return runVMCreate(cmd.Context(), e, req, o.timing, asJSON)
+		},
+	}
+	o.addFlags(cmd)
+	cmd.Flags().BoolVar(&noStart, "no-start", false, "only make it; start it later with: banger vm start")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the VM as JSON")
+	return cmd
+}
+
+func runVMCreate(ctx context.Context, e *env, req api.CreateVM, timing, asJSON bool) error {
+	vm, err := createVM(ctx, e, req, timing)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(e.stdout, vm)
+	}
+	if _, err := fmt.Fprintln(e.stdout, vm.Name); err != nil {
+		return fmt.Errorf("write name: %w", err)
+	}
+	return nil
+}
+
+// createVM creates a VM with progress, and says where to look if its guest
+// was waited for in vain.
+func createVM(ctx context.Context, e *env, req api.CreateVM, timing bool) (api.VM, error) {
+	vm, err := stream(ctx, e, api.CreateVMRoute, req)
+	if err != nil {
+		return vm, explainKept(err)
+	}
+	if timing {
+		printTiming(e, vm.Timing)
+	}
+	return vm, nil
+}
+
+// explainKept adds to an error that left a VM behind what to do with it.
+func explainKept(err error) error {
+	failed := api.AsError(err)
+	if !errors.Is(err, api.ErrTimeout) || failed.VM == "" {
+		return err
+	}
+	hint := fmt.Sprintf("VM %s is kept; see what it did with: banger vm logs %s; delete it with: banger vm delete --force %s",
+		failed.VM, failed.VM, failed.VM)
+	if failed.Hint != "" {
+		hint = failed.Hint + "\n        " + hint
+	}
+	return failed.WithHint("%s", hint)
+}
+
+// printTiming tells what each phase took.
+func printTiming(e *env, phases []api.PhaseTiming) {
+	rows := make([][]string, 0, len(phases)+1)
+	var total time.Duration
+	for _, p := range phases {
+		d := time.Duration(p.Millis) * time.Millisecond
+		total += d
+		rows = append(rows, []string{"  " + p.Phase, progress.Duration(d)})
+	}
+	rows = append(rows, []string{"  total", progress.Duration(total)})
+	e.notice("timing:")
+	// Like every notice, it has no other way to fail than a closed stderr.
+	_ = printTable(e.stderr, rows)
+}

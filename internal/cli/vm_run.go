@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/session"
+)
+
+// deleteTimeout bounds the delete at the end of vm run --rm.
+const deleteTimeout = 10 * time.Second
+
+// farewellTimeout bounds the question whether a VM still runs.
+const farewellTimeout = 2 * time.Second
+
+// runOptions are the flags of vm run and what it runs.
+type runOptions struct {
+	machine machineOptions
+	rm      bool
+	tty     bool
+	branch  string
+	from    string
+	path    string   // "" in bare mode
+	command []string // nil: an interactive session
+}
+
+func newVMRun(e *env) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [PATH] [flags] [-- COMMAND [ARG...]]",
+		Short: "Run a shell or a command in a new VM",
+		Long: `Create a VM and run a login shell in it, or the command after --.
+
+With a PATH, the git repository there is copied to /root/NAME in the VM: its
+tracked files, its untracked ones that git doesn't ignore, and its history. The
+shell or command starts there.
+
+The command's exit status becomes banger's, and its input, output and signals
+are yours; a third Ctrl-C gives up on a command that ignores them. It gets a
+terminal only with --tty. See "banger help exit-codes" for other statuses.
+
+The VM stays when the shell or command has ended, unless there is --rm. A VM
+that never became ready is kept even then, so that you can look at its log.
+
+Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
+		Example: `  banger vm run
+  banger vm run ./repo
+  banger vm run ./repo -- make test
+  banger vm run --rm --env CI=1 ./repo -- ./script.sh
+  banger vm run ./repo --branch fix-login --from origin/main`,
+		Args:              func(cmd *cobra.Command, args []string) error { return o.parseArgs(args, cmd.ArgsLenAtDash()) },
+		ValidArgsFunction: completeDir,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return runVMRun(cmd, e, o) },
+	}
+	o.machine.addFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&o.rm, "rm", false, "delete the VM when the shell or command has ended")
+	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal")
+	f.StringVar(&o.branch, "branch", "", "check out a new branch of this name in the VM (needs a PATH)")
+	f.StringVar(&o.from, "from", "", "where the new branch starts (default: HEAD)")
+	return cmd
+}
+
+// parseArgs tells PATH from COMMAND; dash is how many arguments came before
+// "--", -1 without one.
+func (o *runOptions) parseArgs(args []string, dash int) error {
+	before := args
+	if dash >= 0 {
+		before, o.command = args[:dash], args[dash:]
+		if len(o.command) == 0 {
+			return api.Errorf(api.CodeInvalid, "there is no command after --")
+		}
+	}
+	if len(before) > 1 {
+		return api.Errorf(api.CodeInvalid, "vm run takes one PATH, but got %q and %q", before[0], before[1]).
+			WithHint("a command goes after --, like this: banger vm run %s -- %s", shellQuote(before[0]), shellQuote(before[1]))
+	}
+	if len(before) == 0 {
+		switch {
+		case o.branch != "":
+			return api.Errorf(api.CodeInvalid, "--branch needs the PATH of a repository")
+		case o.from != "":
+			return api.Errorf(api.CodeInvalid, "--from needs --branch and the PATH of a repository")
+		}
+		return nil
+	}
+	if o.from != "" && o.branch == "" {
+		return api.Errorf(api.CodeInvalid, "--from needs --branch: it says where that branch starts")
+	}
+	return o.setPath(before[0])
+}
+
+// setPath makes the path absolute, since bangerd is elsewhere. Whether it is a
+// repository is found out there.
+func (o *runOptions) setPath(path string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return api.Errorf(api.CodeInvalid, "resolve %s: %v", path, err)
+	}
+	info, err := os.Stat(abs)
+	if errors.Is(err, os.ErrNotExist) || (err == nil && !info.IsDir()) {
+		return api.Errorf(api.CodeInvalid, "%s is not a directory", path).
+			WithHint("a command goes after --, like this: banger vm run -- %s", shellQuote(path))
+	}
+	if err != nil {
+		return api.Errorf(api.CodeInvalid, "look at %s: %v", path, err)
+	}
+	o.path = abs
+	return nil
+}
+
+func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
+	ctx := cmd.Context()
+	req, err := o.machine.request(cmd)
+	if err != nil {
+		return err
+	}
+	if o.path != "" {
+		req.Workspace = &api.Workspace{Path: o.path, Branch: o.branch, From: o.from}
+	}
+	vm, err := createVM(ctx, e, req, o.machine.timing)
+	if err != nil {
+		return err
+	}
+	if o.rm {
+		defer func() { err = deleteAfter(ctx, e, vm, err) }()
+	} else {
+		defer farewell(ctx, e, vm)
+	}
+	return enter(ctx, e, vm, session.Options{
+		Command: o.command,
+		Dir:     workspaceDir(vm),
+		// A shell is interactive where there is somebody to type; a command
+		// gets its output unchanged unless a terminal was asked for.
+		TTY: o.tty || (o.command == nil && e.stdinTTY && e.stdoutTTY),
+	})
+}
+
+// workspaceDir is where sessions start; "" means the home directory.
+func workspaceDir(vm api.VM) string {
+	if vm.Workspace == nil {
+		return ""
+	}
+	return vm.Workspace.GuestPath
+}
+
+// enter runs a shell or a command in a VM and returns its exit status as an
+// error, unless it is 0.
+func enter(ctx context.Context, e *env, vm api.VM, o session.Options) error {
+	access, err := call(ctx, e, api.GetAccess, api.None{}, vm.ID)
+	if err != nil {
+		return err
+	}
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	o.Access = access
+	o.Dial = func(ctx context.Context) (net.Conn, error) { return c.DialGuest(ctx, vm.ID, guest.PortSSH) }
+	o.Stdin, o.Stdout, o.Stderr = e.stdin, e.stdout, e.stderr
+	if len(o.Command) > 0 {
+		forwarded, stop := e.signals.forwarded()
+		defer stop()
+		o.Signals = forwarded
+	}
+	result, err := e.runSession(ctx, o)
+	if err != nil {
+		return err
+	}
+	if result.ExitCode != 0 {
+		return &exitError{result.ExitCode}
+	}
+	return nil
+}
+
+// deleteAfter deletes the VM of a run that has ended with err. Neither that
+// end nor another signal keeps it from doing so.
+func deleteAfter(ctx context.Context, e *env, vm api.VM, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	_, failed := call(ctx, e, api.DeleteVMRoute, api.DeleteVM{Force: true}, vm.ID)
+	if failed == nil || errors.Is(failed, api.ErrNotFound) {
+		return err
+	}
+	hint := "delete it with: banger vm delete --force " + vm.Name
+	failed = api.Errorf(api.AsError(failed).Code, "delete VM %s: %v", vm.Name, failed).WithHint("%s", hint)
+	if err == nil {
+		return failed
+	}
+	printError(e.stderr, failed) // the command's own status counts for more
+	return err
+}
+
+// farewell says how to come back to a VM that stays. It asks whether the VM
+// still runs, as its user may have shut it down from inside.
+func farewell(ctx context.Context, e *env, vm api.VM) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
+	defer cancel()
+	vm, err := call(ctx, e, api.GetVM, api.None{}, vm.ID)
+	if err != nil {
+		return // it was deleted meanwhile, or what failed is being reported
+	}
+	name := shellQuote(vm.Name)
+	if vm.State != api.StateRunning {
+		e.notice("VM %s is %s:", name, vm.State)
+		e.notice("  start it    banger vm start %s", name)
+		e.notice("  delete it   banger vm delete %s", name)
+		return
+	}
+	e.notice("VM %s is still running:", name)
+	e.notice("  come back   banger vm ssh %s", name)
+	e.notice("  stop it     banger vm stop %s", name)
+	e.notice("  delete it   banger vm delete --force %s", name)
+}

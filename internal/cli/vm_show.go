@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/cli/progress"
+)
+
+func newVMShow(e *env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "show VM",
+		Short:             "Show all about a VM",
+		Example:           "  banger vm show web --json | jq -r .ip",
+		Args:              args(1, 1, "VM"),
+		ValidArgsFunction: completeVMs(e, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runVMShow(cmd.Context(), e, args[0], asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func runVMShow(ctx context.Context, e *env, name string, asJSON bool) error {
+	vm, err := call(ctx, e, api.GetVM, api.None{}, name)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(e.stdout, vm)
+	}
+	return printTable(e.stdout, describeVM(vm))
+}
+
+// describeVM returns a row for each thing that is known of a VM.
+func describeVM(vm api.VM) [][]string {
+	var rows [][]string
+	row := func(name, value string) {
+		if value != "" {
+			rows = append(rows, []string{name + ":", value})
+		}
+	}
+	state := string(vm.State)
+	if vm.Reason != "" {
+		state += " (" + vm.Reason + ")"
+	}
+	row("Name", vm.Name)
+	row("ID", vm.ID)
+	row("State", state)
+	row("Image", vm.Image)
+	row("Kernel", vm.Kernel)
+	driver := vm.Driver
+	if vm.Accel != "" {
+		driver += ", " + vm.Accel
+	}
+	row("Driver", driver)
+	row("VCPUs", fmt.Sprint(vm.VCPUs))
+	row("Memory", progress.Bytes(vm.MemoryMiB<<20))
+	row("Disk", progress.Bytes(vm.DiskBytes))
+	row("IP", vm.IP)
+	row("MAC", vm.MAC)
+	if vm.PID != 0 {
+		row("PID", fmt.Sprint(vm.PID))
+	}
+	if vm.Workspace != nil {
+		row("Workspace", vm.Workspace.HostPath+" → "+vm.Workspace.GuestPath)
+	}
+	for _, key := range slices.Sorted(maps.Keys(vm.Env)) {
+		row("Env", key+"="+vm.Env[key])
+	}
+	row("Created", vm.CreatedAt.Local().Format(time.DateTime))
+	if vm.StartedAt != nil {
+		row("Started", vm.StartedAt.Local().Format(time.DateTime))
+	}
+	return rows
+}
