@@ -13,18 +13,23 @@ import (
 // lineInterval is how often a phase says that it is still going on.
 const lineInterval = 10 * time.Second
 
-// plain writes a line when a phase starts and ends, and now and then between.
+// quietTime is how long a phase may take without a line: most take
+// milliseconds, and a script's log is no place for those.
+const quietTime = time.Second
+
+// plain writes a line when a phase has gone on for a while, now and then from
+// there on, and when one that took long ends.
 type plain struct {
 	w   io.Writer
 	now func() time.Time
 
 	mu     sync.Mutex
-	last   map[string]time.Time // by phase that is going on: when it wrote a line
+	next   map[string]time.Time // by phase that is going on: when its next line is due
 	closed bool
 }
 
 func newPlain(w io.Writer, now func() time.Time) *plain {
-	return &plain{w: w, now: now, last: make(map[string]time.Time)}
+	return &plain{w: w, now: now, next: make(map[string]time.Time)}
 }
 
 func (d *plain) Progress(p api.Progress) {
@@ -33,17 +38,19 @@ func (d *plain) Progress(p api.Progress) {
 	if d.closed {
 		return
 	}
-	last, going := d.last[p.Phase]
+	due, going := d.next[p.Phase]
 	now := d.now()
+	took := time.Duration(p.Millis) * time.Millisecond
 	switch {
 	case p.Finished:
-		delete(d.last, p.Phase)
-		fmt.Fprintf(d.w, "%s: done in %s\n", title(p), Duration(time.Duration(p.Millis)*time.Millisecond))
+		delete(d.next, p.Phase)
+		if took >= quietTime {
+			fmt.Fprintf(d.w, "%s: done in %s\n", title(p), Duration(took))
+		}
 	case !going:
-		d.last[p.Phase] = now
-		fmt.Fprintln(d.w, title(p))
-	case now.Sub(last) >= lineInterval:
-		d.last[p.Phase] = now
+		d.next[p.Phase] = now.Add(quietTime)
+	case !now.Before(due):
+		d.next[p.Phase] = now.Add(lineInterval)
 		fmt.Fprintln(d.w, goingOn(p))
 	}
 }

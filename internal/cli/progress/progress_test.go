@@ -20,19 +20,21 @@ func TestPlain(t *testing.T) {
 		d.Progress(p)
 	}
 	send(0, pull)
-	send(time.Second, pull) // too soon for another line
+	send(time.Second/2, pull) // too soon for a line
 	pull.Done, pull.Detail = 120<<20, "rootfs.ext4"
-	send(9*time.Second, pull)
-	send(time.Second, api.Progress{Phase: "boot", Title: "booting"})
-	send(8*time.Second, pull)
-	send(2*time.Second, api.Progress{Phase: "boot", Title: "booting"})
+	send(time.Second/2, pull)
+	send(9*time.Second, pull) // too soon for another
+	send(0, api.Progress{Phase: "boot", Title: "booting"})
+	pull.Done = 240 << 20
+	send(time.Second, pull)
+	send(0, api.Progress{Phase: "boot", Title: "booting"})
+	send(time.Second/2, api.Progress{Phase: "disk", Title: "making the disk", Finished: true, Millis: 999})
 	pull.Finished, pull.Millis = true, 21_250
 	send(0, pull)
 	d.Close()
 	send(time.Minute, pull)
-	want := `pulling the image
-pulling the image: 120 MiB of 300 MiB, rootfs.ext4
-booting
+	want := `pulling the image: 120 MiB of 300 MiB, rootfs.ext4
+pulling the image: 240 MiB of 300 MiB, rootfs.ext4
 booting: still going on
 pulling the image: done in 21.3s
 `

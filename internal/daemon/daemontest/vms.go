@@ -85,7 +85,7 @@ func (f *VMs) Create(ctx context.Context, req api.CreateVM, progress api.Progres
 	case NamePanics:
 		panic("a bug in create")
 	case NameHangs:
-		<-ctx.Done()
+		goOn(ctx, progress)
 		f.mu.Lock()
 		f.cancelled++
 		f.mu.Unlock()
@@ -97,6 +97,20 @@ func (f *VMs) Create(ctx context.Context, req api.CreateVM, progress api.Progres
 		return api.VM{}, &api.Error{Code: api.CodeTimeout, Msg: "the guest was not ready after 60s", VM: vm.Name}
 	}
 	return vm, err
+}
+
+// goOn reports progress until ctx ends.
+func goOn(ctx context.Context, progress api.ProgressFunc) {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			progress.Report(api.Progress{Phase: "disk", Title: "making the disk", Done: 1, Total: 2, Unit: "bytes"})
+		}
+	}
 }
 
 func (f *VMs) add(req api.CreateVM) (api.VM, error) {
