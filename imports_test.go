@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"internal/config":  {"internal/api"},
 	"internal/doctor":  {"internal/api", "internal/paths", "internal/rootless"},
 
+	"internal/guest/halfclose": {},
 	"internal/guest/serialmux": {},
 
 	// Mechanisms: one job each, unaware of each other.
@@ -43,6 +44,7 @@ var mayImport = map[string][]string{
 	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
 
 	"internal/vmm/qemu":    {"internal/api", "internal/vmm", "internal/guest", "internal/guest/serialmux"},
+	"internal/vmm/firecracker": {"internal/api", "internal/guest/halfclose", "internal/undo", "internal/vmm"},
 	"internal/vmm/vmmtest": {"internal/vmm", "internal/guest"},
 
 	// Policy.
@@ -61,7 +63,7 @@ var mayImport = map[string][]string{
 	"internal/daemon/daemontest": {"internal/api", "internal/guest"}, // for tests only
 
 	// The guest's side.
-	"internal/agent":      {"internal/agent/sshd", "internal/guest", "internal/guest/serialmux", "internal/version"},
+	"internal/agent":      {"internal/agent/sshd", "internal/guest", "internal/guest/halfclose", "internal/guest/serialmux"},
 	"internal/agent/sshd": {},
 
 	// Wiring.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,8 +20,9 @@ import (
 // Config is what is in force.
 type Config struct {
 	DefaultImageName string       `toml:"default_image_name"`
-	SSHKeyPath       string       `toml:"ssh_key_path"` // "": banger's own key
-	Driver           string       `toml:"driver"`       // auto or qemu
+	SSHKeyPath       string       `toml:"ssh_key_path"`    // "": banger's own key
+	Driver           string       `toml:"driver"`          // auto, firecracker or qemu
+	FirecrackerBin   string       `toml:"firecracker_bin"` // "": the one on PATH
 	BridgeName       string       `toml:"bridge_name"`
 	BridgeIP         netip.Addr   `toml:"bridge_ip"` // default: the first address of CIDR
 	CIDR             netip.Prefix `toml:"cidr"`
@@ -101,8 +103,8 @@ var interfaceName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$`)
 
 func (c Config) check() error {
 	switch {
-	case c.Driver != "auto" && c.Driver != "qemu":
-		return fmt.Errorf("driver %q: want auto or qemu", c.Driver)
+	case !slices.Contains([]string{"auto", "firecracker", "qemu"}, c.Driver):
+		return fmt.Errorf("driver %q: want auto, firecracker or qemu", c.Driver)
 	case !interfaceName.MatchString(c.BridgeName):
 		return fmt.Errorf("bridge_name %q: want up to 15 letters, digits, '_', '.' or '-'", c.BridgeName)
 	case !c.CIDR.Addr().Is4() || c.CIDR.Bits() > 30 || c.CIDR.Bits() < 8:

@@ -17,6 +17,7 @@ type instance struct {
 	manager *Manager
 	id      string
 	name    string
+	driver  vmm.Driver
 	machine vmm.Machine
 	ready   chan struct{} // closed once the guest's init has finished
 	gone    chan struct{} // closed once the end is written down and cleaned up
@@ -31,10 +32,10 @@ var (
 )
 
 // track keeps an eye on a machine from now on.
-func (m *Manager) track(rec Record, machine vmm.Machine) *instance {
+func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *instance {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	inst := &instance{
-		manager: m, id: rec.ID, name: rec.Name, machine: machine,
+		manager: m, id: rec.ID, name: rec.Name, driver: driver, machine: machine,
 		ready: make(chan struct{}), gone: make(chan struct{}),
 		ctx: ctx, cancel: cancel,
 	}

@@ -16,11 +16,11 @@ import (
 	"banger/internal/vmm"
 )
 
-// Serials of the virtio-blk devices, by which the guest finds them.
+// The drives of a VM, by vmm.Drive.ID.
 const (
-	imageDevice   = "image"
-	modulesDevice = "modules"
-	diskDevice    = "disk"
+	imageDrive   = "image"
+	modulesDrive = "modules"
+	diskDrive    = "disk"
 )
 
 // bootAttempts is how often a VMM is started before a guest that dies without
@@ -116,7 +116,7 @@ func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.St
 	}
 	handle := machine.Handle()
 	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Handle, r.Launching = &handle, false })
-	inst := m.track(rec, machine)
+	inst := m.track(rec, choice.Driver, machine)
 	u.Add("end the VMM of "+rec.Name, func(ctx context.Context) error { return inst.kill(ctx) })
 	return rec, inst, err
 }
@@ -133,9 +133,9 @@ func (m *Manager) spec(rec Record, a assets) vmm.Spec {
 		VCPUs:      rec.VCPUs,
 		MemoryMiB:  rec.MemoryMiB,
 		Drives: []vmm.Drive{
-			{ID: imageDevice, Path: a.image.Rootfs, ReadOnly: true},
-			{ID: modulesDevice, Path: a.kernel.ModulesImage, ReadOnly: true},
-			{ID: diskDevice, Path: m.cfg.Layout.VMDisk(rec.ID)},
+			{ID: imageDrive, Path: a.image.Rootfs, ReadOnly: true},
+			{ID: modulesDrive, Path: a.kernel.ModulesImage, ReadOnly: true},
+			{ID: diskDrive, Path: m.cfg.Layout.VMDisk(rec.ID)},
 		},
 		NIC: vmm.NIC{Tap: network.TapName(rec.ID), MAC: network.MAC(rec.IP)},
 	}
@@ -161,9 +161,26 @@ func (m *Manager) awaitAgent(ctx context.Context, rec Record, inst *instance, ph
 	})
 }
 
+// driveSerials returns, by drive ID, the serials by which the guest finds them.
+func driveSerials(driver vmm.Driver, drives []vmm.Drive) (map[string]string, error) {
+	serials := make(map[string]string, len(drives))
+	namer, chosenByVMM := driver.(vmm.DriveNamer)
+	for _, drive := range drives {
+		serials[drive.ID] = drive.ID
+		if chosenByVMM {
+			serial, err := namer.DriveSerial(drive)
+			if err != nil {
+				return nil, err
+			}
+			serials[drive.ID] = serial
+		}
+	}
+	return serials, nil
+}
+
 // bootGuest gives the waiting agent the VM's configuration.
 func (m *Manager) bootGuest(ctx context.Context, rec Record, inst *instance, a assets, ph *phases) (Record, error) {
-	config, err := m.bootConfig(ctx, rec, a)
+	config, err := m.bootConfig(ctx, rec, inst, a)
 	if err != nil {
 		return rec, err
 	}
@@ -200,7 +217,11 @@ func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call fun
 	}
 }
 
-func (m *Manager) bootConfig(ctx context.Context, rec Record, a assets) (guest.BootConfig, error) {
+func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a assets) (guest.BootConfig, error) {
+	serials, err := driveSerials(inst.driver, m.spec(rec, a).Drives)
+	if err != nil {
+		return guest.BootConfig{}, err
+	}
 	files, err := m.cfg.Credentials()
 	if err != nil {
 		return guest.BootConfig{}, err
@@ -214,9 +235,9 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, a assets) (guest.B
 		Gateway:        m.cfg.Gateway.String(),
 		MTU:            m.cfg.Network.MTU(ctx),
 		DNS:            []string{m.cfg.Gateway.String()},
-		ImageDevice:    imageDevice,
-		DiskDevice:     diskDevice,
-		ModulesDevice:  modulesDevice,
+		ImageDevice:    serials[imageDrive],
+		DiskDevice:     serials[diskDrive],
+		ModulesDevice:  serials[modulesDrive],
 		RealDirs:       a.image.RealDirs,
 		AuthorizedKeys: []string{m.cfg.UserKey.Public},
 		HostKey:        rec.HostKey,

@@ -61,6 +61,7 @@ type Drivers interface {
 // Choice is a driver and the reason for it, in a few words.
 type Choice struct {
 	Driver vmm.Driver
+	Accel  string // as in vmm.Handle
 	Why    string
 }
 

@@ -80,7 +80,7 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	inst := m.track(rec, machine)
+	inst := m.track(rec, driver, machine)
 	m.log.Info("adopted a running VM", "vm", rec.Name, "pid", rec.Handle.PID)
 	if rec.Booted && !rec.Ready {
 		inst.watchReady()

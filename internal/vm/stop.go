@@ -75,7 +75,8 @@ func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) erro
 	ask, cancel := context.WithTimeout(ctx, shutdownAskTimeout)
 	defer cancel()
 	if rec.Booted {
-		err := guest.NewClient(inst.machine.DialGuest).Shutdown(ask, guest.ShutdownParams{})
+		// A reset ends every VMM; Firecracker goes on after a power-off.
+		err := guest.NewClient(inst.machine.DialGuest).Shutdown(ask, guest.ShutdownParams{Reset: true})
 		if err == nil {
 			wait, cancel := context.WithTimeout(ctx, shutdownTimeout)
 			defer cancel()

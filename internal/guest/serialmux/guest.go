@@ -39,13 +39,19 @@ type Guest struct {
 
 	mu        sync.Mutex
 	closed    bool
+	refuse    bool // streams to ports without a listener don't wait for one
 	listeners map[uint32]*listener
+	changed   chan struct{} // closed and replaced when listeners or refuse change
 }
 
 // Listen starts to serve a line. It asks a host that is in the middle of a
-// session with a predecessor to start over.
+// session with a predecessor to start over. Streams to ports that nothing
+// listens on wait until something does, until Refuse is called.
 func Listen(port Port, log *slog.Logger) *Guest {
-	g := &Guest{port: port, log: log, done: make(chan struct{}), listeners: map[uint32]*listener{}}
+	g := &Guest{
+		port: port, log: log, done: make(chan struct{}),
+		listeners: map[uint32]*listener{}, changed: make(chan struct{}),
+	}
 	go g.run()
 	return g
 }
@@ -71,24 +77,13 @@ func (g *Guest) run() {
 	enc := newEncoder(g.port)
 	enc.reset(resyncPlease)
 	got, err := dec.nextMarker()
-	for {
-		// Whatever still waits to be written is of no use to anybody, and may
-		// wait for a host that has gone.
-		_ = g.port.SetWriteDeadline(time.Unix(1, 0))
-		enc.stop()
-		<-enc.done
-		_ = g.port.SetWriteDeadline(time.Time{})
-		switch {
-		case g.isClosed():
-			return
-		case err != nil && !errors.Is(err, io.EOF):
-			g.log.Error("serial line failed", "err", err)
-			return
-		}
-		enc = newEncoder(g.port)
+	g.retire(enc)
+	for !g.isClosed() && (err == nil || errors.Is(err, io.EOF)) {
 		if err == nil {
+			enc = newEncoder(g.port)
 			enc.reset(got)
 			err = g.session(dec, enc)
+			g.retire(enc)
 		}
 		var marker *markerError
 		if errors.As(err, &marker) {
@@ -97,6 +92,18 @@ func (g *Guest) run() {
 			got, err = dec.nextMarker()
 		}
 	}
+	if !g.isClosed() {
+		g.log.Error("serial line failed", "err", err)
+	}
+}
+
+// retire ends an encoder. What it still has to write is of no use to anybody,
+// and may be waiting for a host that has gone.
+func (g *Guest) retire(enc *encoder) {
+	_ = g.port.SetWriteDeadline(time.Unix(1, 0))
+	enc.stop()
+	<-enc.done
+	_ = g.port.SetWriteDeadline(time.Time{})
 }
 
 func (g *Guest) isClosed() bool {
@@ -137,9 +144,7 @@ func (g *Guest) hello(stream *yamux.Stream, session *yamux.Session) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	c.addr = Addr(binary.BigEndian.Uint32(port[:]))
-	g.mu.Lock()
-	l := g.listeners[uint32(c.addr)]
-	g.mu.Unlock()
+	l := g.await(uint32(c.addr), session)
 	reply := byte(replyRefused)
 	if l != nil {
 		reply = replyOK
@@ -147,6 +152,39 @@ func (g *Guest) hello(stream *yamux.Stream, session *yamux.Session) {
 	if _, err := c.Write([]byte{reply}); err != nil || l == nil || !l.deliver(c) {
 		_ = c.Close()
 	}
+}
+
+// await returns the listener of a port, nil if there is none and none is to
+// come.
+func (g *Guest) await(port uint32, session *yamux.Session) *listener {
+	for {
+		g.mu.Lock()
+		l, refuse, changed := g.listeners[port], g.refuse, g.changed
+		g.mu.Unlock()
+		if l != nil || refuse {
+			return l
+		}
+		select {
+		case <-changed:
+		case <-session.CloseChan():
+			return nil
+		}
+	}
+}
+
+// Refuse says that all listeners are there: from now on streams to other ports
+// are refused.
+func (g *Guest) Refuse() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refuse = true
+	g.notify()
+}
+
+// notify wakes streams that wait. It is called with mu locked.
+func (g *Guest) notify() {
+	close(g.changed)
+	g.changed = make(chan struct{})
 }
 
 // Port returns a listener for one port. Only one may be open per port.
@@ -158,6 +196,7 @@ func (g *Guest) Port(port uint32) (net.Listener, error) {
 	}
 	l := &listener{guest: g, port: port, conns: make(chan net.Conn), done: make(chan struct{})}
 	g.listeners[port] = l
+	g.notify()
 	return l, nil
 }
 
@@ -202,7 +241,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops accepting; streams to the port are refused from now on.
+// Close stops accepting; streams to the port are like those to any port without
+// a listener from now on.
 func (l *listener) Close() error {
 	l.once.Do(func() {
 		l.guest.mu.Lock()

@@ -19,9 +19,9 @@ const (
 	// markerInterval is how often an unanswered marker is repeated. It covers
 	// a guest that died between reading a marker and answering it.
 	markerInterval = 2 * time.Second
-	// redialMin and redialMax bound the pause between attempts to connect.
-	redialMin = 20 * time.Millisecond
-	redialMax = time.Second
+	// redialFirst and redialLast bound the pause between attempts to connect.
+	redialFirst = 20 * time.Millisecond
+	redialLast  = time.Second
 )
 
 // ErrRefused says that nothing in the guest listens on the port.
@@ -72,7 +72,7 @@ func (h *Host) Close() error {
 // run keeps a session until ctx ends.
 func (h *Host) run(ctx context.Context, line net.Conn) {
 	defer close(h.done)
-	pause := redialMin
+	pause := redialFirst
 	for ctx.Err() == nil {
 		if line == nil {
 			var err error
@@ -85,13 +85,13 @@ func (h *Host) run(ctx context.Context, line net.Conn) {
 			line = nil
 			h.log.Debug("session with guest ended", "err", err)
 			if err == nil {
-				pause = redialMin
+				pause = redialFirst
 			}
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
-			pause = min(2*pause, redialMax)
+			pause = min(2*pause, redialLast)
 		}
 	}
 	if line != nil {
@@ -102,7 +102,7 @@ func (h *Host) run(ctx context.Context, line net.Conn) {
 // serve runs sessions on a connected line until one fails. It returns nil if
 // there has been one.
 func (h *Host) serve(ctx context.Context, line net.Conn) error {
-	defer line.Close() //nolint:errcheck // nothing is lost: the encoder reports write errors
+	defer line.Close()
 	defer context.AfterFunc(ctx, func() { _ = line.Close() })()
 
 	enc := newEncoder(line)
@@ -196,7 +196,7 @@ func (h *Host) Open(ctx context.Context, port uint32) (net.Conn, error) {
 		h.log.Debug("open stream again", "port", port, "err", err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(redialMin):
+		case <-time.After(redialFirst):
 		}
 	}
 }

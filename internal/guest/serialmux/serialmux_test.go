@@ -1,6 +1,7 @@
 package serialmux
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -173,7 +174,7 @@ func startGuest(t *testing.T, v *vmm) *Guest {
 				return
 			}
 			go func() {
-				defer c.Close() //nolint:errcheck // the peer sees it
+				defer c.Close()
 				if _, err := io.Copy(c, c); err == nil {
 					_ = c.(interface{ CloseWrite() error }).CloseWrite()
 				}
@@ -194,6 +195,9 @@ func startHost(t *testing.T, v *vmm) *Host {
 	return h
 }
 
+// payload is one mebibyte that is made once, since that takes a while.
+var payload = sync.OnceValue(func() []byte { return hostile(1 << 20) })
+
 func deadline(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -207,7 +211,7 @@ func roundTrip(ctx context.Context, h *Host, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close() //nolint:errcheck // only reading is left
+	defer c.Close()
 	sent := make(chan error, 1)
 	go func() {
 		_, err := c.Write(payload)
@@ -231,7 +235,7 @@ func TestBulkWithHalfClose(t *testing.T) {
 	v := newVMM(t)
 	startGuest(t, v)
 	h := startHost(t, v)
-	if err := roundTrip(deadline(t), h, hostile(64<<20)); err != nil {
+	if err := roundTrip(deadline(t), h, bytes.Repeat(payload(), 64)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -240,11 +244,10 @@ func TestManyStreams(t *testing.T) {
 	v := newVMM(t)
 	startGuest(t, v)
 	h := startHost(t, v)
-	payload := hostile(100_000)
 	var wg sync.WaitGroup
 	for i := range 300 {
 		wg.Go(func() {
-			if err := roundTrip(deadline(t), h, payload[:i*300]); err != nil {
+			if err := roundTrip(deadline(t), h, payload()[:i*300]); err != nil {
 				t.Error(err)
 			}
 		})
@@ -270,10 +273,30 @@ func TestHostWaitsForGuest(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	v := newVMM(t)
-	startGuest(t, v)
+	g := startGuest(t, v)
 	h := startHost(t, v)
+	early := make(chan error)
+	go func() {
+		_, err := h.Open(deadline(t), 99)
+		early <- err
+	}()
+	opened := make(chan error)
+	go func() {
+		_, err := h.Open(deadline(t), 100)
+		opened <- err
+	}()
+	if _, err := g.Port(100); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Errorf("open a port that is listened on later: %v", err)
+	}
+	g.Refuse()
+	if err := <-early; !errors.Is(err, ErrRefused) {
+		t.Errorf("a stream that waited got %v", err)
+	}
 	if _, err := h.Open(deadline(t), 99); !errors.Is(err, ErrRefused) {
-		t.Fatalf("got %v", err)
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -285,8 +308,8 @@ func cutOff(t *testing.T, h *Host) (net.Conn, chan error) {
 		t.Fatal(err)
 	}
 	go func() {
-		for payload := hostile(1 << 20); ; {
-			if _, err := c.Write(payload); err != nil {
+		for {
+			if _, err := c.Write(payload()); err != nil {
 				return
 			}
 		}
@@ -325,7 +348,7 @@ func TestRestarts(t *testing.T) {
 					t.Error("a stream cut by a restart ended like a complete one")
 				}
 				_ = c.Close()
-				if err := roundTrip(deadline(t), h, hostile(1<<20)); err != nil {
+				if err := roundTrip(deadline(t), h, payload()); err != nil {
 					t.Fatal(err)
 				}
 			}

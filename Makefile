@@ -1,0 +1,63 @@
+# banger: make run boots the default sandbox, make test runs every test. Both
+# install what the host lacks (Debian packages; as root, or through sudo).
+
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Tools, images and kernels that outlive the checkout.
+CACHE     ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/banger-dev
+LINT      := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)
+LINT_VERSION := v2.15.0
+GO        ?= go
+LDFLAGS   := -s -w -X banger/internal/version.stamped=$(VERSION)
+
+export CGO_ENABLED := 0
+export BANGER_TEST_CACHE ?= $(CACHE)/test
+
+.PHONY: help build run test unit e2e lint bench install clean host-packages test-packages
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build banger, bangerd and the guest agent into bin/
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+run: build host-packages ## boot the default sandbox and test a real repository in it
+	scripts/demo
+
+test: build test-packages lint unit e2e ## run everything: lint, unit tests, testscript, real VMs
+
+unit: ## run the tests that need no VM
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+e2e: build ## run the tests that boot VMs
+	$(GO) test -tags e2e -count 1 -timeout 60m -v ./test/e2e
+
+lint: $(LINT) ## check the style
+	$(LINT) run ./...
+	$(LINT) run --build-tags e2e ./test/...
+	@test -z "$$($(GO) mod tidy -diff)" || { echo 'go.mod is not tidy: run go mod tidy'; exit 1; }
+
+$(LINT):
+	mkdir -p $(dir $@)
+	GOBIN=$(dir $@) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv $(dir $@)golangci-lint $@
+
+bench: build test-packages ## print measured figures
+	$(GO) test -tags e2e -count 1 -timeout 60m -run "^$$" -bench . -benchtime 3x ./test/e2e
+
+install: build ## install below PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/banger
+	install -m 755 bin/banger bin/bangerd $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 bin/banger-vsock-agent $(DESTDIR)$(PREFIX)/lib/banger/
+
+# A bangerd of an earlier build makes way; its VMs go on.
+host-packages:
+	bin/banger daemon stop
+	bin/banger doctor --fix
+
+test-packages:
+	scripts/test-packages
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/config"
+	"banger/internal/daemon"
+	"banger/internal/guest"
+	"banger/internal/image"
+	"banger/internal/initramfs"
+	"banger/internal/kernel"
+	"banger/internal/network"
+	"banger/internal/paths"
+	"banger/internal/rootless"
+	"banger/internal/sshkey"
+	"banger/internal/store"
+	"banger/internal/version"
+	"banger/internal/vm"
+	"banger/internal/workspace"
+)
+
+// wired is everything that bangerd consists of. This file is the only place
+// that builds services and hands them to each other.
+type wired struct {
+	layout  paths.Layout
+	db      *sql.DB
+	network *network.Network
+	manager *vm.Manager
+	server  *daemon.Server
+}
+
+func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, error) {
+	cfg, err := config.Load(layout.ConfigFile())
+	if err != nil {
+		return nil, err
+	}
+	agent, err := findAgent()
+	if err != nil {
+		return nil, err
+	}
+	keyPath := cfg.SSHKeyPath
+	if keyPath == "" {
+		keyPath = layout.SSHKey()
+	}
+	userKey, err := sshkey.Ensure(keyPath)
+	if err != nil {
+		return nil, err
+	}
+	kernels, images := kernel.New(layout, log), image.New(layout, log)
+	if err := errors.Join(kernels.Clean(ctx), images.Clean(ctx)); err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, layout.Database(), vm.Migrations)
+	if err != nil {
+		return nil, err
+	}
+	netConfig := network.Config{
+		Bridge: cfg.BridgeName, Gateway: cfg.BridgeIP, Subnet: cfg.CIDR,
+		DNS: upstreams(cfg), HostAddrs: rootless.HostAddrs(),
+	}
+	drivers := &drivers{config: cfg, layout: layout, kernels: kernels, log: log}
+	net := network.New(netConfig, log)
+	manager := vm.New(vm.Config{
+		Layout:  layout,
+		DB:      db,
+		Images:  images,
+		Kernels: kernels,
+		Initramfs: func(k kernel.Kernel) (string, error) {
+			return initramfs.Ensure(layout, k.Name, k.BootModules, agent)
+		},
+		Network:     vmNetwork{net, netConfig},
+		Subnet:      cfg.CIDR,
+		Gateway:     cfg.BridgeIP,
+		Drivers:     drivers,
+		Inspect:     inspectWorkspace,
+		UserKey:     userKey,
+		KeyPath:     keyPath,
+		Credentials: credentials,
+		Defaults: vm.Defaults{
+			Image:     cfg.DefaultImageName,
+			VCPUs:     cfg.DefaultVCPUs,
+			MemoryMiB: cfg.DefaultMemoryMiB,
+			DiskBytes: cfg.DefaultDiskGiB << 30,
+		},
+		BootTimeout: time.Duration(cfg.BootTimeout),
+		Log:         log,
+	})
+	net.SetNames(manager.Lookup, manager.ReverseLookup)
+	if err := manager.Reconcile(ctx); err != nil {
+		return nil, err
+	}
+	server := daemon.New(daemon.Config{Version: version.String(), VMs: manager, Hosts: drivers, Log: log})
+	return &wired{layout: layout, db: db, network: net, manager: manager, server: server}, nil
+}
+
+// close lets go of the VMs, which run on.
+func (w *wired) close(ctx context.Context) error {
+	err := errors.Join(w.manager.Close(), w.db.Close())
+	w.network.Close()
+	return errors.Join(err, releaseNamespaces(ctx, w.layout))
+}
+
+// releaseNamespaces gives up a plain user's namespaces, unless a VM is in them.
+func releaseNamespaces(ctx context.Context, layout paths.Layout) error {
+	if !rootless.Inside() {
+		return nil
+	}
+	return rootless.Release(ctx, layout)
+}
+
+// upstreams are the DNS servers to forward to; none means those of the host.
+func upstreams(cfg config.Config) []netip.AddrPort {
+	var servers []netip.AddrPort
+	for _, addr := range cfg.DefaultDNS {
+		servers = append(servers, netip.AddrPortFrom(addr, 53))
+	}
+	if len(servers) == 0 && rootless.Inside() {
+		// The host's resolver may listen on its loopback, which isn't ours.
+		servers = append(servers, rootless.Resolver())
+	}
+	return servers
+}
+
+// vmNetwork is the network with what it can tell from its configuration.
+type vmNetwork struct {
+	*network.Network
+	config network.Config
+}
+
+func (n vmNetwork) Hosts() iter.Seq[netip.Addr] { return network.Hosts(n.config) }
+
+// agentName is the program that runs in every guest.
+const agentName = "banger-vsock-agent"
+
+// findAgent looks beside bangerd, as in a build directory, and then where make
+// install puts it.
+func findAgent() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Dir(self)
+	for _, path := range []string{filepath.Join(dir, agentName), filepath.Join(dir, "..", "lib", "banger", agentName)} {
+		if _, err := os.Stat(path); err == nil {
+			return filepath.Clean(path), nil
+		}
+	}
+	return "", api.Errorf(api.CodeHost, "the guest agent %s was found neither beside %s nor in ../lib/banger", agentName, self).
+		WithHint("install banger with make install")
+}
+
+func inspectWorkspace(ctx context.Context, w api.Workspace) (vm.Workspace, error) {
+	return workspace.Inspect(ctx, w)
+}
+
+func credentials() ([]guest.File, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, err
+	}
+	return vm.Credentials(home)
+}

@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"banger/internal/guest"
+)
+
+// readyPoll is how often systemd is asked for its state in case that its
+// message was missed: a worker that was restarted doesn't get it.
+const readyPoll = 15 * time.Second
+
+// readiness is when and how the boot finished.
+type readiness struct {
+	done  chan struct{} // closed when the boot has finished
+	state guest.Ready   // valid once done
+	err   error         // valid once done
+}
+
+// watchBoot waits in the background for the init system to finish. systemd
+// sends READY=1 to the notify socket then (sd_notify(3)), which costs nothing
+// while the guest is busy booting.
+func watchBoot(systemd bool, notify *os.File, log *slog.Logger) *readiness {
+	r := &readiness{done: make(chan struct{})}
+	if !systemd {
+		r.state = guest.Ready{State: "none", Uptime: uptime()}
+		close(r.done)
+		return r
+	}
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		if err := awaitNotification(notify); err != nil {
+			log.Warn("wait for systemd", "err", err)
+		}
+	}()
+	go func() {
+		defer close(r.done)
+		for {
+			var at time.Duration
+			select {
+			case <-told:
+				at = uptime()
+				told = nil // and poll from now on
+			case <-time.After(readyPoll):
+				at = uptime()
+			}
+			r.state, r.err = systemState(runSystemctl)
+			r.state.Uptime = at
+			if r.state.State != "" || r.err != nil {
+				return
+			}
+		}
+	}()
+	return r
+}
+
+// awaitNotification reads messages until one says READY=1.
+func awaitNotification(notify *os.File) error {
+	conn, err := net.FilePacketConn(notify)
+	if err != nil {
+		return fmt.Errorf("open the notify socket: %w", err)
+	}
+	defer conn.Close()
+	buf := make([]byte, 4096)
+	for {
+		n, _, err := conn.ReadFrom(buf)
+		if err != nil {
+			return fmt.Errorf("read the notify socket: %w", err)
+		}
+		for line := range bytes.Lines(buf[:n]) {
+			if string(bytes.TrimSpace(line)) == "READY=1" {
+				return nil
+			}
+		}
+	}
+}
+
+// systemState asks systemd for its state, systemctl(1) is-system-running. The
+// state is "" while the boot goes on.
+func systemState(systemctl func(args ...string) (string, error)) (guest.Ready, error) {
+	out, err := systemctl("is-system-running") // fails unless it is running
+	switch state := strings.TrimSpace(out); state {
+	case "running":
+		return guest.Ready{State: state}, nil
+	case "degraded":
+		failed, err := systemctl("list-units", "--state=failed", "--plain", "--no-legend", "--no-pager", "--full")
+		if err != nil {
+			return guest.Ready{}, fmt.Errorf("list failed units: %w", err)
+		}
+		return guest.Ready{State: state, Failed: firstFields(failed)}, nil
+	case "maintenance":
+		return guest.Ready{}, errors.New("the guest's systemd is in its rescue or emergency mode; see the VM's console log")
+	case "stopping":
+		return guest.Ready{}, errors.New("the guest is shutting down")
+	case "initializing", "starting", "offline", "unknown", "":
+		return guest.Ready{}, nil
+	default:
+		return guest.Ready{}, fmt.Errorf("ask systemd for its state: it says %q (%w)", state, err)
+	}
+}
+
+// firstFields returns the first word of each line.
+func firstFields(text string) []string {
+	var first []string
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) > 0 {
+			first = append(first, fields[0])
+		}
+	}
+	return first
+}
+
+// systemctlTimeout is far more than systemctl takes in a busy emulated guest.
+const systemctlTimeout = time.Minute
+
+func runSystemctl(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), systemctlTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", args...).Output()
+	return string(out), err
+}

@@ -1,0 +1,88 @@
+package sshd
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
+)
+
+func uid(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+func etc(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestLookupUser(t *testing.T) {
+	dir := etc(t, map[string]string{
+		"passwd": "# comment\nroot:x:0:0:root:/root:/bin/sh\nbroken:x:y:0::/:\nshort:x:5\n+\nann:x:1000:100:Ann,,,:/home/ann:/bin/sh\n",
+		"group":  "root:x:0:\nusers:x:100:ann\ndocker:x:998:bob,ann\nanna:x:7:anna\ntty:x:5:\n",
+	})
+	got, err := lookupUser(dir, "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := account{name: "ann", uid: 1000, gid: 100, groups: []uint32{100, 998}, home: "/home/ann", shell: "/bin/sh"}
+	if diff := cmp.Diff(want, *got, cmp.AllowUnexported(account{})); diff != "" {
+		t.Error(diff)
+	}
+	for _, name := range []string{"", "+", "nobody", "broken", "short", "# comment"} {
+		if got, err := lookupUser(dir, name); err == nil {
+			t.Errorf("%q is %+v", name, got)
+		}
+	}
+	if gid, ok := ttyGroup(filepath.Join(dir, "group")); !ok || gid != 5 {
+		t.Errorf("group tty: %d, %v", gid, ok)
+	}
+}
+
+func TestRootOfAnEmptyImage(t *testing.T) {
+	dir := t.TempDir()
+	got, err := lookupUser(dir, "root")
+	if err != nil || got.uid != 0 || got.home != "/root" || got.shell == "" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, ok := ttyGroup(filepath.Join(dir, "group")); ok {
+		t.Error("there is a group")
+	}
+}
+
+func TestParseEnvironment(t *testing.T) {
+	got := parseEnvironment("# comment\nA=1\n export B=\"two words\" # why\nC='x'\nD=\nE=a=b\n=x\nno\nF G=1\nH=\"open\n")
+	want := environment{"A": "1", "B": "two words", "C": "x", "D": "", "E": "a=b", "H": `"open`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoginEnvironmentPrecedence(t *testing.T) {
+	dir := etc(t, map[string]string{"environment": "PATH=/image\nA=image\nB=image\n"})
+	user := &account{name: "ann", uid: 1000, home: "/home/ann", shell: "/bin/sh"}
+	env := loginEnvironment(user, []string{filepath.Join(dir, "missing"), filepath.Join(dir, "environment")}, map[string]string{"B": "config"})
+	for name, want := range map[string]string{"PATH": "/image", "A": "image", "B": "config", "HOME": "/home/ann"} {
+		if env[name] != want {
+			t.Errorf("%s = %q, want %q", name, env[name], want)
+		}
+	}
+}
+
+func TestCiphersOfferOnlyTheQuickOnes(t *testing.T) {
+	for emulated, want := range map[bool]string{false: ssh.CipherAES128GCM, true: ssh.CipherChaCha20Poly1305} {
+		got := ciphers(emulated)
+		all := strings.Join(got, " ")
+		if got[0] != want || strings.Contains(all, "gcm") && strings.Contains(all, "chacha") {
+			t.Errorf("emulated %v: %q", emulated, got)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package sshd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
+)
+
+func TestProcessHasNothingOfTheServer(t *testing.T) {
+	const openFiles = "ls /proc/self/fd | wc -l"
+	// What the test itself has been left with is inherited, too.
+	want, err := exec.Command("sh", "-c", openFiles).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := serve(t, nil).output(openFiles + "; sed -n '/^Sig[BI]/p' /proc/self/status; ps -o pid=,pgid=,sid= -p $$")
+	lines := strings.Split(out, "\n")
+	if lines[0] != strings.TrimSpace(string(want)) {
+		t.Errorf("it has %s open files, want %s", lines[0], want)
+	}
+	own, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, signals := range lines[1:3] {
+		// What the test itself was told to ignore is inherited.
+		if !strings.HasSuffix(signals, "0000000000000000") && !strings.Contains(string(own), signals) {
+			t.Errorf("signals are blocked or ignored: %s", signals)
+		}
+	}
+	if ids := strings.Fields(lines[3]); len(ids) != 3 || ids[0] != ids[1] || ids[0] != ids[2] {
+		t.Errorf("pid, process group and session: %q", lines[3])
+	}
+}
+
+func TestProcessIsNotProtectedFromOOM(t *testing.T) {
+	const adjustment = "/proc/self/oom_score_adj"
+	f := serve(t, nil)
+	own, err := os.ReadFile(adjustment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(adjustment, []byte("-1"), 0); err != nil {
+		// An ordinary user may only raise it, and lower it again.
+		if err := os.WriteFile(adjustment, []byte("1"), 0); err != nil {
+			t.Skip(err)
+		}
+	}
+	defer func() {
+		if err := os.WriteFile(adjustment, own, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	if got := f.output("cat " + adjustment); got != "0\n" {
+		t.Errorf("a command's oom_score_adj is %q", got)
+	}
+	s := f.terminalSession(nil)
+	if got, err := s.Output("cat " + adjustment); err != nil || string(got) != "0\r\n" {
+		t.Errorf("in a terminal it is %q, %v", got, err)
+	}
+	if got := f.output("(sleep 0.2; kill -CONT $$) & kill -STOP $$; echo $?"); got != "0\n" {
+		t.Errorf("a command that is stopped and continued: %q", got)
+	}
+}
+
+func TestStartFailure(t *testing.T) {
+	for path, want := range map[string]string{"/no/such/shell": "127", "/etc": "126"} {
+		user := &account{name: "x", uid: uint32(os.Getuid()), gid: uint32(os.Getgid()), shell: path}
+		_, err := startProcess(processSpec{path: path, argv: []string{"x"}, user: user}, nil, nil, nil)
+		if err == nil {
+			t.Fatalf("%s runs", path)
+		}
+		if _, payload := exitMessage(startFailure(err)); string(payload) != string(ssh.Marshal(struct{ Status uint32 }{uint32(number(t, want))})) {
+			t.Errorf("%s: %v gives %q, want %s", path, err, payload, want)
+		}
+	}
+}
+
+// TestOtherUser logs in as somebody else, which only root can let happen.
+func TestOtherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	const name = "nobody"
+	other, err := lookupUser(etcDir, name)
+	if err != nil {
+		t.Skip(err)
+	}
+	f := serve(t, nil)
+	f.user = name
+	// The account has no login shell: package sshd runs what it has.
+	if !strings.HasSuffix(other.shell, "nologin") {
+		t.Skip("nobody has a shell")
+	}
+	if out, err := f.session().CombinedOutput("id"); err == nil {
+		t.Errorf("an account without a login runs commands: %s", out)
+	}
+	user := &account{name: name, uid: other.uid, gid: other.gid, groups: other.groups, home: shortDir(t), shell: "/bin/sh"}
+	terminal, err := openTerminal(ptyRequest{Columns: 80, Rows: 24}, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.close()
+	out := filepath.Join(shortDir(t), "out")
+	spec := processSpec{path: "/bin/sh", argv: []string{"sh", "-c", "id -u; id -g; pwd; : <>" + terminal.name() + " && echo mine"}, user: user, terminal: terminal}
+	file, err := os.Create(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	p, err := startProcess(spec, terminal.slave, file, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.wait()
+	got, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{uid(other.uid), uid(other.gid), "/", "mine", ""}
+	if diff := cmp.Diff(want, strings.Split(string(got), "\n")); diff != "" {
+		t.Error(diff)
+	}
+}

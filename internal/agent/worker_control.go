@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"banger/internal/guest"
+)
+
+// worker answers control calls once the root filesystem is there.
+type worker struct {
+	log       *slog.Logger
+	version   string
+	systemd   bool
+	init      string
+	readiness *readiness
+}
+
+func (w *worker) serve(conn net.Conn) {
+	serveControl(conn, handlers{
+		guest.CallHealth: w.health,
+		guest.CallBoot: func(*call) (any, error) {
+			return nil, errors.New("this guest has already booted")
+		},
+		guest.CallReady:    w.ready,
+		guest.CallExtract:  w.extract,
+		guest.CallShutdown: w.shutdown,
+	}, w.log)
+}
+
+func (w *worker) health(*call) (any, error) {
+	stage := guest.StageBooting
+	select {
+	case <-w.readiness.done:
+		stage = guest.StageReady
+	default:
+	}
+	return guest.Health{Version: w.version, Stage: stage, Uptime: uptime()}, nil
+}
+
+func (w *worker) ready(c *call) (any, error) {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		drain(c.lines) // ends when the host gives up
+	}()
+	select {
+	case <-w.readiness.done:
+		return w.readiness.state, w.readiness.err
+	case <-gone:
+		return nil, errors.New("the host stopped waiting")
+	}
+}
+
+// extract unpacks a tar stream that follows the request.
+func (w *worker) extract(c *call) (any, error) {
+	var p guest.ExtractParams
+	if err := c.params(&p); err != nil {
+		return nil, err
+	}
+	x, err := newExtraction(p.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer x.close()
+	if err := c.respond(nil, nil); err != nil {
+		return nil, fmt.Errorf("tell the host to go ahead: %w", err)
+	}
+	return nil, x.run(c.lines)
+}
+
+func (w *worker) shutdown(c *call) (any, error) {
+	var p guest.ShutdownParams
+	if err := c.params(&p); err != nil {
+		return nil, err
+	}
+	c.after = func() { shutDown(w.systemd, w.init, p.Reset, w.log) }
+	return nil, nil
+}
