@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"internal/version": {},
 	"internal/store":   {},
 	"internal/sshkey":  {},
+	"internal/procid":  {},
 	"internal/guest":   {},
 	"internal/config":  {"internal/api"},
 	"internal/doctor":  {"internal/api", "internal/paths", "internal/rootless"},
@@ -30,12 +31,12 @@ var mayImport = map[string][]string{
 
 	// Mechanisms: one job each, unaware of each other.
 	"internal/network":   {"internal/api", "internal/undo"},
-	"internal/rootless":  {"internal/api", "internal/paths", "internal/undo"},
+	"internal/rootless":  {"internal/api", "internal/paths", "internal/procid", "internal/undo"},
 	"internal/initramfs": {"internal/hosttool", "internal/paths"},
 	"internal/kernel": {"internal/api", "internal/paths", "internal/depot", "internal/hosttool", "internal/mkext4",
 		"internal/mmdebstrap"},
 	"internal/image": {"internal/api", "internal/paths", "internal/depot", "internal/mkext4", "internal/mmdebstrap"},
-	"internal/vmm":   {"internal/api"},
+	"internal/vmm":   {"internal/api", "internal/procid"},
 
 	// What building kernels and images has in common.
 	"internal/hosttool":   {"internal/api"},
@@ -43,9 +44,9 @@ var mayImport = map[string][]string{
 	"internal/mkext4":     {"internal/hosttool"},
 	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
 
-	"internal/vmm/qemu":    {"internal/api", "internal/vmm", "internal/guest", "internal/guest/serialmux"},
+	"internal/vmm/qemu":        {"internal/api", "internal/vmm", "internal/guest", "internal/guest/serialmux"},
 	"internal/vmm/firecracker": {"internal/api", "internal/guest/halfclose", "internal/undo", "internal/vmm"},
-	"internal/vmm/vmmtest": {"internal/vmm", "internal/guest"},
+	"internal/vmm/vmmtest":     {"internal/guest", "internal/procid", "internal/vmm"},
 
 	// Policy.
 	"internal/vm": {"internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",

@@ -289,7 +289,7 @@ func remove(ctx context.Context, dir string) error {
 // syncTree makes a tree survive a loss of power.
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !(e.IsDir() || e.Type().IsRegular()) {
+		if err != nil || (!e.IsDir() && !e.Type().IsRegular()) {
 			return err
 		}
 		return syncDir(path)

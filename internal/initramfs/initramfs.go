@@ -136,7 +136,7 @@ func write(path, agentPath string, modules []string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup()
+	defer func() { _ = f.Cleanup() }() // does nothing after the replacement
 	w := bufio.NewWriterSize(f, 256<<10)
 	if err := Build(w, agentPath, modules); err != nil {
 		return err

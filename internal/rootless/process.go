@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/procid"
 )
 
 // process identifies a process for all time: a pid alone is used again.
@@ -18,33 +17,10 @@ type process struct {
 	StartTime uint64 `json:"start_time"` // field 22 of /proc/PID/stat, clock ticks since boot
 }
 
-var errNoProcess = errors.New("the process has ended")
-
 // identify looks at the process that has this pid now.
 func identify(pid int) (process, error) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return process{}, errNoProcess
-	}
-	if err != nil {
-		return process{}, fmt.Errorf("look at process %d: %w", pid, err)
-	}
-	// proc_pid_stat(5). The second field, the name, can contain anything, but
-	// it ends with the last parenthesis; the third field follows.
-	text := string(stat)
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	const state, startTime = 3 - 3, 22 - 3
-	if len(fields) <= startTime {
-		return process{}, fmt.Errorf("look at process %d: unknown format of its stat file", pid)
-	}
-	if fields[state] == "Z" || fields[state] == "X" {
-		return process{}, errNoProcess
-	}
-	start, err := strconv.ParseUint(fields[startTime], 10, 64)
-	if err != nil {
-		return process{}, fmt.Errorf("look at process %d: %w", pid, err)
-	}
-	return process{pid, start}, nil
+	start, err := procid.StartTime(pid)
+	return process{pid, start}, err
 }
 
 // alive tells whether this very process still runs.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/paths"
+	"banger/internal/procid"
 )
 
 func TestProcessIsMoreThanAPID(t *testing.T) {
@@ -79,7 +80,7 @@ func TestZombieIsNotAlive(t *testing.T) {
 	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := identify(cmd.Process.Pid); !errors.Is(err, errNoProcess) {
+	if p, err := identify(cmd.Process.Pid); !errors.Is(err, procid.ErrGone) {
 		t.Errorf("a process that ended: %+v, %v", p, err)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"banger/internal/kernel"
 	"banger/internal/network"
 	"banger/internal/paths"
+	"banger/internal/procid"
 	"banger/internal/sshkey"
 	"banger/internal/store"
 	"banger/internal/vmm"
@@ -422,7 +423,7 @@ func TestKilledVMM(t *testing.T) {
 				t.Fatal(err)
 			}
 			if daemon == "dead" {
-				waitFor(t, func() bool { _, err := vmm.StartTime(vm.PID); return errors.Is(err, vmm.ErrGone) })
+				waitFor(t, func() bool { _, err := procid.StartTime(vm.PID); return errors.Is(err, vmm.ErrGone) })
 				w.restart(t)
 			}
 			stopped := func() bool {
@@ -453,7 +454,7 @@ func TestInterruptedWork(t *testing.T) {
 		vm := w.create(t, api.CreateVM{Name: "web"})
 		w.change(t, vm.ID, func(r *Record) { r.Handle, r.Launching = nil, true })
 		w.restart(t)
-		if _, err := vmm.StartTime(vm.PID); !errors.Is(err, vmm.ErrGone) {
+		if _, err := procid.StartTime(vm.PID); !errors.Is(err, vmm.ErrGone) {
 			t.Errorf("the orphaned VMM still runs: %v", err)
 		}
 		if got, err := w.Get(t.Context(), "web"); err != nil || got.State != api.StateStopped {

@@ -131,7 +131,7 @@ func (r records) list(ctx context.Context) ([]Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list VMs: %w", err)
 	}
-	defer rows.Close() //nolint:errcheck // read to the end below
+	defer rows.Close()
 	var recs []Record
 	for rows.Next() {
 		rec, err := scan(rows)

@@ -1,15 +1,15 @@
 package vmm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/procid"
 )
 
 // Process is a process that can't be taken for a later one with the same pid:
@@ -42,11 +42,11 @@ func OpenProcess(pid int, start uint64) (*Process, error) {
 
 // FindProcess is OpenProcess for whatever process has the pid now.
 func FindProcess(pid int) (*Process, error) {
-	p, state, err := holdProcess(pid)
+	p, stat, err := holdProcess(pid)
 	if err != nil {
 		return nil, err
 	}
-	if ended(state) {
+	if stat.Ended() {
 		return nil, errors.Join(ErrGone, p.Close())
 	}
 	go p.watch()
@@ -56,76 +56,29 @@ func FindProcess(pid int) (*Process, error) {
 // holdProcess opens the pidfd first and identifies the process afterwards, so
 // that the identity is that of the process behind the pidfd. The process may
 // be a zombie.
-func holdProcess(pid int) (p *Process, state byte, err error) {
+func holdProcess(pid int) (*Process, procid.Stat, error) {
+	var stat procid.Stat
 	if pid <= 0 { // 0 and negative pids mean groups of processes elsewhere
-		return nil, 0, ErrGone
+		return nil, stat, ErrGone
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // EINVAL: the id of a thread
-		return nil, 0, ErrGone
+		return nil, stat, ErrGone
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("open pidfd of process %d: %w", pid, err)
+		return nil, stat, fmt.Errorf("open pidfd of process %d: %w", pid, err)
 	}
 	// The runtime's poller takes non-blocking descriptors only. With it a
 	// watched process costs a goroutine, and no thread.
 	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("make pidfd of process %d non-blocking: %w", pid, err), unix.Close(fd))
+		return nil, stat, errors.Join(fmt.Errorf("make pidfd of process %d non-blocking: %w", pid, err), unix.Close(fd))
 	}
-	p = &Process{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}
-	if state, p.start, err = readStat(pid); err != nil {
-		return nil, 0, errors.Join(err, p.Close())
+	p := &Process{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}
+	if stat, err = procid.Read(pid); err != nil {
+		return nil, stat, errors.Join(err, p.Close())
 	}
-	return p, state, nil
-}
-
-// StartTime returns when the process started, in clock ticks since the host's
-// boot: field 22 of /proc/PID/stat, proc(5). It returns ErrGone for a process
-// that doesn't exist or is a zombie.
-func StartTime(pid int) (uint64, error) {
-	state, start, err := readStat(pid)
-	if err == nil && ended(state) {
-		err = ErrGone
-	}
-	return start, err
-}
-
-// ended tells whether a process of this state only waits to be reaped.
-func ended(state byte) bool { return state == 'Z' || state == 'X' }
-
-func readStat(pid int) (state byte, start uint64, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return 0, 0, ErrGone
-	}
-	if err == nil {
-		state, start, err = parseStat(stat)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("identify process %d: %w", pid, err)
-	}
-	return state, start, nil
-}
-
-// parseStat takes the state (field 3) and the start time (field 22) from the
-// content of /proc/PID/stat. Field 2 is the command's name in parentheses,
-// which may hold spaces and parentheses itself, so fields are counted from the
-// last one that closes.
-func parseStat(stat []byte) (state byte, start uint64, err error) {
-	_, rest, found := bytes.Cut(stat, []byte("("))
-	end := bytes.LastIndexByte(rest, ')')
-	if !found || end < 0 {
-		return 0, 0, fmt.Errorf("parse process status %q: no command name", stat)
-	}
-	fields := bytes.Fields(rest[end+1:]) // from field 3 on
-	if len(fields) < 20 || len(fields[0]) != 1 {
-		return 0, 0, fmt.Errorf("parse process status %q: too few fields", stat)
-	}
-	start, err = strconv.ParseUint(string(fields[19]), 10, 64)
-	if err != nil {
-		return 0, 0, fmt.Errorf("parse process status: %w", err)
-	}
-	return fields[0][0], start, nil
+	p.start = stat.StartTime
+	return p, stat, nil
 }
 
 // PID returns the process's id.

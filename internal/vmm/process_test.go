@@ -15,32 +15,13 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/procid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 30 * time.Second
-
-func TestParseStat(t *testing.T) {
-	const rest = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21"
-	for comm, ok := range map[string]bool{
-		"(cat)":                 true,
-		"(a b) c)":              true,
-		"(x) S 1 (y) Z 2 3 )":   true,
-		"(\n) R 9 9 9 9 9 9 9)": true,
-		"cat":                   false,
-	} {
-		state, start, err := parseStat([]byte("123 " + comm + rest))
-		if (err == nil) != ok || ok && (state != 'S' || start != 4711) {
-			t.Errorf("%q: got %c, %d, %v", comm, state, start, err)
-		}
-	}
-	for _, short := range []string{"", "1 (", "1 (a)", "1 (a) S 1 2 3", "1 ()" + strings.Repeat(" S", 30)} {
-		if _, _, err := parseStat([]byte(short)); err == nil {
-			t.Errorf("%q is accepted", short)
-		}
-	}
-}
 
 // idle starts a process that ends when the returned function is called; the
 // process then stays a zombie.
@@ -73,7 +54,7 @@ func await(t *testing.T, p *Process) {
 
 func open(t *testing.T, pid int) *Process {
 	t.Helper()
-	start, err := StartTime(pid)
+	start, err := procid.StartTime(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +83,7 @@ func TestOpenProcessNoticesTheEnd(t *testing.T) {
 	}
 	end()
 	await(t, p) // it is a zombie now
-	if _, err := StartTime(pid); !errors.Is(err, ErrGone) {
+	if _, err := procid.StartTime(pid); !errors.Is(err, ErrGone) {
 		t.Errorf("a zombie's start time: %v", err)
 	}
 	if _, err := OpenProcess(pid, p.StartTime()); !errors.Is(err, ErrGone) {
@@ -115,7 +96,7 @@ func TestOpenProcessNoticesTheEnd(t *testing.T) {
 
 func TestOpenProcessRefusesAnother(t *testing.T) {
 	pid, _ := idle(t)
-	start, err := StartTime(pid)
+	start, err := procid.StartTime(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +112,7 @@ func TestOpenProcessRefusesAnother(t *testing.T) {
 
 func TestCloseLeavesTheProcess(t *testing.T) {
 	pid, _ := idle(t)
-	start, err := StartTime(pid)
+	start, err := procid.StartTime(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +126,7 @@ func TestCloseLeavesTheProcess(t *testing.T) {
 	if err := p.Signal(unix.SIGKILL); err == nil {
 		t.Error("a closed process can be signalled")
 	}
-	if now, err := StartTime(pid); err != nil || now != start {
+	if now, err := procid.StartTime(pid); err != nil || now != start {
 		t.Errorf("the process is gone: %v", err)
 	}
 }

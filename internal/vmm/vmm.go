@@ -4,8 +4,9 @@ package vmm
 
 import (
 	"context"
-	"errors"
 	"net"
+
+	"banger/internal/procid"
 )
 
 // Spec is all that a driver needs to start one VM. Paths are absolute.
@@ -82,4 +83,4 @@ type Driver interface {
 }
 
 // ErrGone says that the VMM of a handle doesn't run any more.
-var ErrGone = errors.New("the VMM process has ended")
+var ErrGone = procid.ErrGone

@@ -129,7 +129,7 @@ func TestCancelForwardToClient(t *testing.T) {
 		t.Error("the port is still open")
 	}
 	// What is cancelled can be opened again.
-	if l, err = c.Listen("tcp", address); err != nil {
+	if _, err = c.Listen("tcp", address); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Listen("tcp", address); err == nil {

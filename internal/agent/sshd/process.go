@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"sync"
 	"syscall"
@@ -86,6 +87,18 @@ func startUnprotected(cmd *exec.Cmd) error {
 		return errors.Join(adjustErr, cmd.Process.Kill(), cmd.Wait())
 	}
 	return nil
+}
+
+// receiveIgnored replaces the ignoring of signals by receiving and dropping them.
+// What a process ignores, as its parent may have told it to, its children ignore
+// as well: commands would be deaf to a hang-up and to Ctrl-C, and a shell could
+// not even reset that. What a process receives has its default effect on them.
+func receiveIgnored() {
+	for sig := syscall.Signal(1); sig < 32; sig++ {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 }
 
 // awaitStop waits for the trap that follows a traced process's execve.

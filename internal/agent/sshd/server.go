@@ -57,8 +57,10 @@ type Server struct {
 	log    *slog.Logger
 }
 
-// New makes a server that serves nothing yet.
+// New makes a server that serves nothing yet. Signals that this process ignores
+// it receives and drops from now on; see receiveIgnored.
 func New(config Config) *Server {
+	receiveIgnored()
 	s := &Server{config: config, log: config.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

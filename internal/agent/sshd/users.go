@@ -72,7 +72,7 @@ func eachLine(path string, f func(fields []string)) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		if line := lines.Text(); !strings.HasPrefix(line, "#") {

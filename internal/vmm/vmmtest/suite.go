@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/guest"
+	"banger/internal/procid"
 	"banger/internal/vmm"
 )
 
@@ -71,7 +72,7 @@ func start(t *testing.T, f Fixture, spec vmm.Spec) vmm.Machine {
 	h := m.Handle()
 	t.Cleanup(func() {
 		// By pid, as the test may have closed the machine.
-		if now, err := vmm.StartTime(h.PID); err == nil && now == h.StartTime {
+		if now, err := procid.StartTime(h.PID); err == nil && now == h.StartTime {
 			_ = unix.Kill(h.PID, unix.SIGKILL)
 		}
 		if err := waitGone(step(t), spec.RuntimeDir); err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/guest"
+	"banger/internal/procid"
 	"banger/internal/vmm"
 )
 
@@ -93,7 +94,7 @@ func adopt(t *testing.T, f Fixture, spec vmm.Spec, h vmm.Handle) vmm.Machine {
 // is a witness: it must survive.
 func testAdoptForeign(t *testing.T, f Fixture) {
 	spec := f.NewSpec(t)
-	own, err := vmm.StartTime(os.Getpid())
+	own, err := procid.StartTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/procid"
 	"banger/internal/vmm"
 )
 
@@ -58,7 +59,7 @@ func startVM(spec vmm.Spec) (*VM, error) {
 		return nil, err
 	}
 	pid := vm.cmd.Process.Pid
-	start, err := vmm.StartTime(pid)
+	start, err := procid.StartTime(pid)
 	if err != nil {
 		return nil, errors.Join(err, stdin.Close(), vm.cmd.Wait())
 	}
