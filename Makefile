@@ -3,6 +3,7 @@
 
 PREFIX    ?= /usr/local
 DESTDIR   ?=
+SHARE     := $(DESTDIR)$(PREFIX)/share
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Tools, images and kernels that outlive the checkout.
 CACHE     ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/banger-dev
@@ -50,6 +51,11 @@ install: build ## install below PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/banger
 	install -m 755 bin/banger bin/bangerd $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 bin/banger-vsock-agent $(DESTDIR)$(PREFIX)/lib/banger/
+	install -d $(addprefix $(SHARE)/,man/man1 bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+	$(GO) run ./internal/cli/mandoc $(SHARE)/man/man1
+	bin/banger completion bash >$(SHARE)/bash-completion/completions/banger
+	bin/banger completion zsh >$(SHARE)/zsh/site-functions/_banger
+	bin/banger completion fish >$(SHARE)/fish/vendor_completions.d/banger.fish
 
 # A bangerd of an earlier build makes way; its VMs go on.
 host-packages:

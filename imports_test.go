@@ -60,6 +60,7 @@ var mayImport = map[string][]string{
 	"internal/client": {"internal/api", "internal/paths", "internal/version"},
 	"internal/cli": {"internal/api", "internal/cli/progress", "internal/client", "internal/doctor", "internal/guest",
 		"internal/paths", "internal/session", "internal/version"},
+	"internal/cli/mandoc":        {"internal/cli"},
 	"internal/cli/progress":      {"internal/api"},
 	"internal/daemon/daemontest": {"internal/api", "internal/guest"}, // for tests only
 

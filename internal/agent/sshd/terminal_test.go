@@ -91,9 +91,10 @@ func TestJobControl(t *testing.T) {
 	transcript := newTranscript(stdout)
 	for _, step := range []struct{ send, expect string }{
 		{"PS1=; echo read''y\n", "ready"},
-		{"(echo start''ed; exec sleep 1000)\n", "started"},
+		{`sh -c 'trap "echo resu""med" CONT; echo start""ed; while :; do sleep 0.01; done'` + "\n", "started"},
 		{"\x1a", "Stopped"},
-		{"echo back''ground; fg\n", "background"},
+		// The job is continued when it has the terminal.
+		{"echo back''ground; fg\n", "resumed"},
 		{"\x03", ""},
 		{"echo status=$?\n", "status=130"},
 	} {
