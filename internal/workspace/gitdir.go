@@ -151,8 +151,14 @@ func (g *gitDir) writeIndex(ctx context.Context) error {
 	if err != nil || !copied {
 		return err
 	}
-	// Written anew, it is one file, without what fits this machine only.
-	_, err = g.repo.git.with("GIT_INDEX_FILE="+path).output(ctx, "update-index",
+	// Written anew, it is one file, without what fits this machine only. git
+	// marks the files that it couldn't tell from modified ones by size and
+	// time. It must compare what git in the guest will (guestConfig), for it
+	// leaves out files that differ by inode or owner.
+	index := g.repo.git.with("GIT_INDEX_FILE="+path, "GIT_CONFIG_COUNT=2",
+		"GIT_CONFIG_KEY_0=core.checkStat", "GIT_CONFIG_VALUE_0=minimal",
+		"GIT_CONFIG_KEY_1=core.trustctime", "GIT_CONFIG_VALUE_1=false")
+	_, err = index.output(ctx, "update-index",
 		"--no-split-index", "--no-untracked-cache", "--no-fsmonitor", "--force-write-index")
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"banger/internal/api"
 )
@@ -262,5 +263,34 @@ func TestPacksAreReused(t *testing.T) {
 	original, err := filepath.Glob(filepath.Join(repo, ".git/objects/pack/*.pack"))
 	if err != nil || len(original) != 1 || !exists(filepath.Join(guest, ".git/objects/pack", filepath.Base(original[0]))) {
 		t.Errorf("the pack %v isn't in the copy: %v", original, err)
+	}
+}
+
+// TestChangeWithinASecondIsSeen replaces a file by another of the same size in
+// the second in which the index was written. The host's git sees another
+// inode, at which the guest's doesn't look.
+func TestChangeWithinASecondIsSeen(t *testing.T) {
+	t.Parallel()
+	repo := newRepo(t)
+	second := time.Now().Add(-time.Hour).Truncate(time.Second)
+	age := func(name string) {
+		t.Helper()
+		if err := os.Chtimes(filepath.Join(repo, name), second, second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, repo, "file", "before")
+	age("file")
+	commit(t, repo, "a file")
+	write(t, repo, "new", "after!")
+	age("new")
+	if err := os.Rename(filepath.Join(repo, "new"), filepath.Join(repo, "file")); err != nil {
+		t.Fatal(err)
+	}
+	age(".git/index")
+
+	guest := push(t, api.Workspace{Path: repo})
+	if got, want := run(t, guest, "status", "--porcelain"), " M file\n"; got != want {
+		t.Errorf("git status in the guest: %q, want %q", got, want)
 	}
 }

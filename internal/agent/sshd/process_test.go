@@ -3,10 +3,8 @@ package sshd
 import (
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,8 +18,6 @@ func TestProcessHasNothingOfTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Reset()
 	out := serve(t, nil).output(openFiles + "; sed -n '/^Sig[BI]/p' /proc/self/status; ps -o pid=,pgid=,sid= -p $$")
 	lines := strings.Split(out, "\n")
 	if lines[0] != strings.TrimSpace(string(want)) {
@@ -34,6 +30,21 @@ func TestProcessHasNothingOfTheServer(t *testing.T) {
 	}
 	if ids := strings.Fields(lines[3]); len(ids) != 3 || ids[0] != ids[1] || ids[0] != ids[2] {
 		t.Errorf("pid, process group and session: %q", lines[3])
+	}
+}
+
+// TestIgnoredSignalsAreNotInherited runs the test above in a process that was
+// started by one that ignores signals, as a supervisor does.
+func TestIgnoredSignalsAreNotInherited(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ignore = `trap "" HUP INT QUIT TERM USR1; exec "$0" "$@"`
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", ignore, self, "-test.v", "-test.run=^TestProcessHasNothingOfTheServer$")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestProcessHasNothingOfTheServer") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
