@@ -23,7 +23,9 @@ const steadyRun = time.Minute
 
 // supervise restarts the worker for ever.
 func supervise(log *slog.Logger) error {
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	// Received and dropped rather than ignored: what is ignored stays so in the
+	// worker and in every process that it starts.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	memory, notify := os.NewFile(runtimeFD, "runtime"), os.NewFile(notifyFD, "notify")
 	pause := restartFirst
 	for {

@@ -239,3 +239,29 @@ func checksum(t *testing.T, path string) string {
 	}
 	return string(out)
 }
+
+// TestOffline: once image and kernel are there, a run needs no network at all.
+func TestOffline(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root to make a network namespace without a way out")
+	}
+	once(t, func(t *testing.T, h *host) {
+		repo := h.makeRepo(t, "offline-repo")
+		h.must(t, "vm", "run", "--rm", "--", "true")
+		h.must(t, "daemon", "stop")
+		off := *h
+		off.netns = h.netns + "-off"
+		if out, err := exec.Command("ip", "netns", "add", off.netns).CombinedOutput(); err != nil {
+			t.Fatalf("make a network namespace: %v: %s", err, out)
+		}
+		t.Cleanup(func() {
+			off.must(t, "daemon", "stop")
+			if out, err := exec.Command("ip", "netns", "del", off.netns).CombinedOutput(); err != nil {
+				t.Errorf("remove the network namespace: %v: %s", err, out)
+			}
+		})
+		if got := off.must(t, "vm", "run", "--rm", repo, "--", "make", "-s", "test"); got != "changed\nuntracked\n" {
+			t.Errorf("make test: %q", got)
+		}
+	})
+}

@@ -134,9 +134,11 @@ func TestInteractive(t *testing.T) {
 		term.send(t, "top\n")
 		term.expect(t, "load average")
 		term.send(t, "q")
+		term.expect(t, "@tty") // top drops what is typed before it has ended
 		term.send(t, "vi /root/written\n")
 		term.expect(t, "/root/written")
 		term.send(t, "ihello\x1b:wq\n")
+		term.expect(t, "@tty")
 		term.send(t, "cat /root/written; echo done-$((1+1))\n")
 		term.expect(t, "hello\r\n")
 		term.expect(t, "done-2")
