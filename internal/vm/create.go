@@ -122,14 +122,14 @@ type assets struct {
 
 func (m *Manager) assets(ctx context.Context, imageName string, progress api.ProgressFunc, ph *phases) (assets, error) {
 	var a assets
-	err := ph.run("image", "preparing image "+imageName, func() (err error) {
+	err := ph.measure("image", func() (err error) {
 		a.image, err = m.cfg.Images.Ensure(ctx, imageName, progress)
 		return err
 	})
 	if err != nil {
 		return a, err
 	}
-	err = ph.run("kernel", "preparing kernel "+a.image.Kernel, func() (err error) {
+	err = ph.measure("kernel", func() (err error) {
 		if a.kernel, err = m.cfg.Kernels.Ensure(ctx, a.image.Kernel, progress); err != nil {
 			return err
 		}

@@ -23,17 +23,27 @@ func (p *phases) run(name, title string, do func() error) error {
 	p.progress.Report(api.Progress{Phase: name, Title: title})
 	err := do()
 	if err == nil {
-		p.note(name, title, time.Since(start))
+		took := time.Since(start)
+		p.note(name, took)
+		p.progress.Report(api.Progress{Phase: name, Title: title, Finished: true, Millis: took.Milliseconds()})
 	}
 	return err
 }
 
-// note records a phase that was measured elsewhere.
-func (p *phases) note(name, title string, took time.Duration) {
+// measure does a phase that reports its own progress, if there is any.
+func (p *phases) measure(name string, do func() error) error {
+	start := time.Now()
+	err := do()
+	if err == nil {
+		p.note(name, time.Since(start))
+	}
+	return err
+}
+
+func (p *phases) note(name string, took time.Duration) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.done = append(p.done, api.PhaseTiming{Phase: name, Millis: took.Milliseconds()})
-	p.mu.Unlock()
-	p.progress.Report(api.Progress{Phase: name, Title: title, Finished: true, Millis: took.Milliseconds()})
 }
 
 func (p *phases) timing() []api.PhaseTiming {
