@@ -38,6 +38,12 @@ var mayImport = map[string][]string{
 	"internal/image": {"internal/api", "internal/paths", "internal/depot", "internal/mkext4", "internal/mmdebstrap"},
 	"internal/vmm":   {"internal/api", "internal/procid"},
 
+	// Images of OCI registries: pulled, flattened, written as ext4.
+	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten"},
+	"internal/image/oci/flatten":   {"internal/api"},
+	"internal/image/oci/layertest": {}, // for tests only
+	"internal/image/ext4":          {"internal/api"},
+
 	// What building kernels and images has in common.
 	"internal/hosttool":   {"internal/api"},
 	"internal/depot":      {"internal/api", "internal/hosttool"},

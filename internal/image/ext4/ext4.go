@@ -1,0 +1,171 @@
+// Package ext4 writes read-only ext4 images of tar streams in one pass, as any
+// user: the owners, devices and attributes come from the stream and are never
+// created on the host.
+//
+// The file system is laid out by hcsshim's tar2ext4. What that lacks for use
+// under a Linux root is done here: access control lists get ext4's own format,
+// times that the stream leaves out are filled in, blocks of zeros become holes
+// of the image file, and the superblock gets an identity.
+package ext4
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"banger/internal/api"
+
+	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
+)
+
+// defaultMaxBytes is how big an image may get unless the caller says
+// otherwise. A higher bound costs some sparse space for group descriptors.
+const defaultMaxBytes = 1 << 40
+
+// errStopped is what the producer of a stream gets when its reader gave up.
+var errStopped = errors.New("the image is no longer being written")
+
+// Options are the parameters of Write. The zero value is good.
+type Options struct {
+	// MaxBytes bounds the size of the image; 0 means 1 TiB.
+	MaxBytes int64
+	// UUID identifies the file system; if zero, it is derived from the
+	// metadata of the stream, so that equal streams give equal images.
+	UUID [16]byte
+	// Label is the volume's name, at most 16 bytes.
+	Label string
+	// Time is when the file system says that it was made; if zero, the latest
+	// modification time in the stream.
+	Time time.Time
+}
+
+// Write reads a tar stream and makes an image of the tree in it: see Create.
+func Write(ctx context.Context, r io.Reader, path string, opts Options) error {
+	return Create(ctx, path, func(w *Writer) error { return copyTar(w, &ctxReader{ctx, r}) }, opts)
+}
+
+// Create makes an ext4 image of the tree that fill writes. It is as big as its
+// content needs, has no journal and is marked read-only: it is to be mounted,
+// never grown. Entries must come after their directories and hard links after
+// their targets; a name must not come twice.
+//
+// path appears complete or not at all. Everything depends on what fill writes
+// and on the options only. What ext4 can't hold is an api.CodeInvalid error, a
+// full disk an api.CodeHost error; fill's own errors come back as they are.
+func Create(ctx context.Context, path string, fill func(*Writer) error, opts Options) error {
+	if len(opts.Label) > labelSize {
+		return fmt.Errorf("label %q is longer than %d bytes", opts.Label, labelSize)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-")
+	if err != nil {
+		return fmt.Errorf("create the image file: %w", err)
+	}
+	defer func() {
+		f.Close()
+		os.Remove(f.Name()) // gone already if all went well
+	}()
+	if err := convert(ctx, fill, f, opts); err != nil {
+		return explain(err, path)
+	}
+	if err := f.Chmod(0o644); err != nil {
+		return fmt.Errorf("set the mode of the image file: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return explain(fmt.Errorf("flush the image file: %w", err), path)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("move the image file into place: %w", err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// convert writes the file system to f, which is empty.
+func convert(ctx context.Context, fill func(*Writer) error, f *os.File, opts Options) error {
+	maxBytes := opts.MaxBytes
+	if maxBytes <= 0 {
+		maxBytes = defaultMaxBytes
+	}
+	r, pipe := newPipe()
+	w := newWriter(pipe)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := fill(w)
+		if err == nil {
+			err = w.tw.Close()
+		}
+		pipe.CloseWithError(err)
+	}()
+	image := newSparseFile(f)
+	err := tar2ext4.ConvertTarToExt4(&ctxReader{ctx, r}, image, tar2ext4.MaximumDiskSize(maxBytes))
+	// Ends fill if the conversion gave up early. A converter that stopped
+	// because of fill carries fill's own error.
+	r.Close()
+	<-done
+	if err != nil {
+		return fmt.Errorf("write the file system: %w", err)
+	}
+	if err := image.finish(); err != nil {
+		return fmt.Errorf("write the file system: %w", err)
+	}
+	id := identity{uuid: opts.UUID, label: opts.Label, made: opts.Time}
+	if id.uuid == ([16]byte{}) {
+		id.uuid = derivedUUID(w.headers.Sum(nil), opts.Label)
+	}
+	if id.made.IsZero() {
+		id.made = w.latest
+	}
+	return seal(f, id)
+}
+
+// derivedUUID makes a version 8 UUID (RFC 9562) of a digest.
+func derivedUUID(digest []byte, label string) [16]byte {
+	h := sha256.New()
+	h.Write(digest)
+	h.Write([]byte(label))
+	var id [16]byte
+	copy(id[:], h.Sum(nil))
+	id[6] = id[6]&0x0f | 0x80
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// explain gives errors that the user can do something about their code.
+func explain(err error, path string) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return api.Errorf(api.CodeHost, "the disk that holds %s is full", filepath.Dir(path)).
+			WithHint("make room there and try again; nothing was left behind")
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open the image's directory: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("flush the image's directory: %w", err)
+	}
+	return nil
+}
+
+// ctxReader fails once its context has ended.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}

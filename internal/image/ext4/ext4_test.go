@@ -1,0 +1,320 @@
+package ext4
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"banger/internal/api"
+)
+
+// tool returns a command of e2fsprogs or skips the test.
+func tool(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
+		if path, err := exec.LookPath(dir + name); err == nil {
+			return exec.Command(path, args...)
+		}
+	}
+	t.Skipf("%s is not installed", name)
+	return nil
+}
+
+// fsck fails the test unless the file system is without a fault.
+func fsck(t *testing.T, path string) {
+	t.Helper()
+	if out, err := tool(t, "e2fsck", "-fn", path).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck: %v\n%s", err, out)
+	}
+}
+
+// debugfs runs one debugfs(8) request.
+func debugfs(t *testing.T, path, request string) string {
+	t.Helper()
+	out, err := tool(t, "debugfs", "-R", request, path).Output()
+	if err != nil {
+		t.Fatalf("debugfs %s: %v", request, err)
+	}
+	return string(out)
+}
+
+func tarOf(t *testing.T, entries ...tar.Header) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for _, h := range entries {
+		h.Format = tar.FormatPAX
+		if h.Typeflag == tar.TypeReg {
+			h.Size = int64(len(h.Name))
+		}
+		if err := tw.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			io.WriteString(tw, h.Name)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func sampleTar(t *testing.T) []byte {
+	when := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+	acl := "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\xe8\x03\x00\x00" +
+		"\x04\x00\x05\x00\xff\xff\xff\xff" + "\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x05\x00\xff\xff\xff\xff"
+	return tarOf(t,
+		tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755, ModTime: when},
+		tar.Header{Typeflag: tar.TypeDir, Name: "d/", Mode: 0o1777, ModTime: when},
+		tar.Header{Typeflag: tar.TypeReg, Name: "d/file", Mode: 0o4755, Uid: 70000, Gid: 80000, ModTime: when.Add(time.Hour)},
+		tar.Header{Typeflag: tar.TypeLink, Name: "d/link", Linkname: "d/file"},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "s", Linkname: strings.Repeat("t", 4000), ModTime: when},
+		tar.Header{Typeflag: tar.TypeBlock, Name: "disk", Mode: 0o660, Devmajor: 259, Devminor: 70000, ModTime: when},
+		tar.Header{Typeflag: tar.TypeReg, Name: "acl", Mode: 0o755, ModTime: when,
+			PAXRecords: map[string]string{xattrPrefix + aclAccess: acl, xattrPrefix + "user.u": "v"}},
+	)
+}
+
+func TestWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rootfs.ext4")
+	stream := sampleTar(t)
+	opts := Options{Label: "banger-root", UUID: [16]byte{0xab, 15: 0xcd}}
+	if err := Write(context.Background(), bytes.NewReader(stream), path, opts); err != nil {
+		t.Fatal(err)
+	}
+	fsck(t, path)
+	super := debugfs(t, path, "show_super_stats -h")
+	for _, want := range []string{"banger-root", "ab000000-0000-0000-0000-0000000000cd", "read-only"} {
+		if !strings.Contains(super, want) {
+			t.Errorf("superblock lacks %q:\n%s", want, super)
+		}
+	}
+	stat := debugfs(t, path, "stat d/file")
+	for _, want := range []string{"Mode:  04755", "User: 70000", "Group: 80000", "Links: 2", "Size: 6"} {
+		if !strings.Contains(stat, want) {
+			t.Errorf("d/file lacks %q:\n%s", want, stat)
+		}
+	}
+	mtime, ctime := "mtime: 0x66388fe9", "ctime: 0x66388fe9" // 2024-05-06 08:08:09 UTC; ctime isn't in the tar
+	if !strings.Contains(stat, mtime) || !strings.Contains(stat, ctime) {
+		t.Errorf("d/file lacks %q or %q:\n%s", mtime, ctime, stat)
+	}
+	if stat := debugfs(t, path, "stat disk"); !strings.Contains(stat, "259:70000") {
+		t.Errorf("device: %s", stat)
+	}
+	if got := debugfs(t, path, "cat d/link"); got != "d/file" {
+		t.Errorf("content = %q", got)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("image file: %v, %v", info, err)
+	}
+}
+
+func TestWriteIsReproducible(t *testing.T) {
+	dir := t.TempDir()
+	stream := sampleTar(t)
+	var images [2][]byte
+	for i := range images {
+		path := filepath.Join(dir, string(rune('a'+i)))
+		if err := Write(context.Background(), bytes.NewReader(stream), path, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if images[i], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(images[0], images[1]) {
+		t.Error("two images of one stream differ")
+	}
+	if uuid := images[0][superOffset+superUUID:][:16]; bytes.Equal(uuid, make([]byte, 16)) {
+		t.Error("the file system has no UUID")
+	}
+}
+
+// A tree of many inode groups, so that every bitmap gets its padding.
+func TestManyGroups(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rootfs.ext4")
+	const size = 1 << 30 // eight groups
+	err := Create(context.Background(), path, func(w *Writer) error {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "zeros", Mode: 0o644, Size: size}); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(w, zeros{}, size-4); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, "tail")
+		return err
+	}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsck(t, path)
+	var st syscall.Stat_t
+	if err := syscall.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Size < size || st.Blocks*512 > 16<<20 {
+		t.Errorf("the image has %d bytes and takes %d", st.Size, st.Blocks*512)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func TestLimits(t *testing.T) {
+	for name, h := range map[string]tar.Header{
+		"name":    {Typeflag: tar.TypeReg, Name: "d/" + strings.Repeat("n", 256)},
+		"symlink": {Typeflag: tar.TypeSymlink, Name: "s", Linkname: strings.Repeat("t", 4096)},
+		"xattrs":  {Typeflag: tar.TypeReg, Name: "f", PAXRecords: map[string]string{xattrPrefix + "user.x": strings.Repeat("v", 5000)}},
+		"acl":     {Typeflag: tar.TypeReg, Name: "f", PAXRecords: map[string]string{xattrPrefix + aclAccess: "no ACL"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			err := Write(context.Background(), bytes.NewReader(tarOf(t, h)), filepath.Join(dir, "x"), Options{})
+			if !errors.Is(err, api.ErrInvalid) {
+				t.Errorf("error = %v, want api.ErrInvalid", err)
+			}
+			assertEmpty(t, dir)
+		})
+	}
+	big := tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: maxFile + 1}
+	if err := checkLimits(&big); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("big file: %v", err)
+	}
+}
+
+func TestFailuresLeaveNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "rootfs.ext4")
+	stream := sampleTar(t)
+	broken := errors.New("broken")
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		r    io.Reader
+		opts Options
+		want error
+	}{
+		"cut stream":  {context.Background(), bytes.NewReader(stream[:len(stream)/2]), Options{}, io.ErrUnexpectedEOF},
+		"bad reader":  {context.Background(), io.MultiReader(bytes.NewReader(stream[:700]), errReader{broken}), Options{}, broken},
+		"cancelled":   {cancelled, bytes.NewReader(stream), Options{}, context.Canceled},
+		"small bound": {context.Background(), bytes.NewReader(stream), Options{MaxBytes: 8192}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := Write(c.ctx, c.r, path, c.opts)
+			if err == nil || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("error = %v, want %v", err, c.want)
+			}
+			assertEmpty(t, dir)
+		})
+	}
+	err := Create(context.Background(), path, func(w *Writer) error {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: 5}); err != nil {
+			return err
+		}
+		return broken
+	}, Options{})
+	if !errors.Is(err, broken) {
+		t.Errorf("fill's error: got %v", err)
+	}
+	assertEmpty(t, dir)
+}
+
+type errReader struct{ err error }
+
+func (r errReader) Read([]byte) (int, error) { return 0, r.err }
+
+func assertEmpty(t *testing.T, dir string) {
+	t.Helper()
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("left behind: %v (%v)", files, err)
+	}
+}
+
+func TestDiskACL(t *testing.T) {
+	entry := func(tag, perm uint16, id uint32) []byte {
+		b := binary.LittleEndian.AppendUint16(nil, tag)
+		b = binary.LittleEndian.AppendUint16(b, perm)
+		return binary.LittleEndian.AppendUint32(b, id)
+	}
+	x := bytes.Join([][]byte{{2, 0, 0, 0}, entry(aclUserObj, 7, ^uint32(0)), entry(aclGroup, 5, 1000)}, nil)
+	got, err := diskACL(x)
+	want := []byte{1, 0, 0, 0, 1, 0, 7, 0, 8, 0, 5, 0, 0xe8, 3, 0, 0}
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("diskACL = %x, %v; want %x", got, err, want)
+	}
+	for name, bad := range map[string][]byte{
+		"empty": nil, "cut": x[:len(x)-1], "version": append([]byte{1}, x[1:]...),
+		"kind": append(bytes.Clone(x), entry(0x40, 0, 0)...),
+	} {
+		if _, err := diskACL(bad); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// The sparse file must read back like a plain one, whatever the pieces are.
+func TestSparseFile(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s := newSparseFile(f)
+	var want []byte
+	write := func(p []byte, times int) {
+		for range times {
+			if n, err := s.Write(p); n != len(p) || err != nil {
+				t.Fatalf("write: %d, %v", n, err)
+			}
+			want = append(want, p...)
+		}
+	}
+	write(make([]byte, 100), 3)
+	write([]byte("data"), 2)
+	write(make([]byte, 300_000), 1)
+	write(append(make([]byte, 70_000), 'x'), 2)
+	write(append(bytes.Repeat([]byte{'y'}, 5000), make([]byte, 9000)...), 2)
+	// Zeros over data must be written.
+	at := bytes.Index(want, []byte("yyyy"))
+	if _, err := s.Seek(int64(at), io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write(make([]byte, 4500)); err != nil {
+		t.Fatal(err)
+	}
+	clear(want[at : at+4500])
+	if end, err := s.Seek(12_000, io.SeekEnd); err != nil || end != int64(len(want)+12_000) {
+		t.Fatalf("seek: %d, %v", end, err)
+	}
+	want = append(want, make([]byte, 12_000)...)
+	if err := s.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the file differs (%v, %d bytes, want %d)", err, len(got), len(want))
+	}
+	if _, err := s.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("reading back differs (%v)", err)
+	}
+}
