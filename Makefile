@@ -7,8 +7,10 @@ SHARE     := $(DESTDIR)$(PREFIX)/share
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Tools, images and kernels that outlive the checkout.
 CACHE     ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/banger-dev
-LINT      := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)
 LINT_VERSION := v2.15.0
+LINT      := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)
+# Where a log is watched, long steps show that they go on.
+V         := $(if $(CI),-v)
 GO        ?= go
 LDFLAGS   := -s -w -X banger/internal/version.stamped=$(VERSION)
 
@@ -21,7 +23,7 @@ help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build banger, bangerd and the guest agent into bin/
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	$(GO) build $(V) -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 run: build host-packages ## boot the default sandbox and test a real repository in it
 	scripts/demo
@@ -29,19 +31,20 @@ run: build host-packages ## boot the default sandbox and test a real repository 
 test: build test-packages lint unit e2e ## run everything: lint, unit tests, testscript, real VMs
 
 unit: ## run the tests that need no VM
+	CGO_ENABLED=1 $(GO) build $(V) -race ./...
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: build ## run the tests that boot VMs
 	$(GO) test -tags e2e -count 1 -timeout 60m -v ./test/e2e
 
 lint: $(LINT) ## check the style
-	$(LINT) run ./...
-	$(LINT) run --build-tags e2e ./test/...
+	$(LINT) run $(V) ./...
+	$(LINT) run $(V) --build-tags e2e ./test/...
 	@test -z "$$($(GO) mod tidy -diff)" || { echo 'go.mod is not tidy: run go mod tidy'; exit 1; }
 
 $(LINT):
 	mkdir -p $(dir $@)
-	GOBIN=$(dir $@) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	GOBIN=$(dir $@) $(GO) install $(V) github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv $(dir $@)golangci-lint $@
 
 bench: build test-packages ## print measured figures

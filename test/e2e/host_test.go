@@ -218,7 +218,7 @@ func (h *host) runWithInput(t testing.TB, stdin string, args ...string) result {
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	err := runReporting(t, cmd)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("banger %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
@@ -226,6 +226,27 @@ func (h *host) runWithInput(t testing.TB, stdin string, args ...string) result {
 	r := result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 	t.Logf("banger %s: exit %d", strings.Join(args, " "), r.exit)
 	return r
+}
+
+// reportInterval is how often a test says that its command still runs.
+const reportInterval = 30 * time.Second
+
+// runReporting is cmd.Run with a line in the test's log now and then: the first
+// command of all builds an image.
+func runReporting(t testing.TB, cmd *exec.Cmd) error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Run() }()
+	ticker := time.NewTicker(reportInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-ticker.C:
+			t.Logf("%s: still running", strings.Join(cmd.Args, " "))
+		}
+	}
 }
 
 // must runs a command that has to succeed and returns its stdout.
