@@ -57,15 +57,20 @@ func (i *instance) watchEnd() {
 	case <-i.ctx.Done():
 		return
 	}
-	defer close(i.gone)
 	i.cancel(errMachineEnded)
 	m := i.manager
+	// The last step, as whatever comes next for this VM waits for it.
+	defer func() {
+		m.mu.Lock()
+		delete(m.running, i.id)
+		m.mu.Unlock()
+		close(i.gone)
+	}()
 	reason := i.machine.ExitReason()
 	m.mu.Lock()
 	if m.busy[i.id] == opStop {
 		reason = "" // the user knows why
 	}
-	delete(m.running, i.id)
 	m.mu.Unlock()
 	_ = i.machine.Close() // the process is gone; nothing is left to lose
 

@@ -240,8 +240,9 @@ func (m *Manager) facts(rec Record) facts {
 }
 
 // begin reserves the VM for op until the returned func is called, if the VM's
-// state admits it (or whatever its state, if always). It looks again under the
-// reservation, so that two calls can't act on the same state.
+// state admits it (or whatever its state, if always). It waits for the end of
+// an earlier run to be cleaned up, and looks again under the reservation, so
+// that two calls can't act on the same state.
 func (m *Manager) begin(ctx context.Context, ref string, op operation, always bool) (Record, func(), error) {
 	rec, err := m.records.find(ctx, ref)
 	if err != nil {
@@ -258,7 +259,10 @@ func (m *Manager) begin(ctx context.Context, ref string, op operation, always bo
 	}
 	id := rec.ID
 	end := func() { m.end(id) }
-	if rec, err = m.records.find(ctx, id); err == nil && !always {
+	if err = m.awaitCleanUp(ctx, id); err == nil {
+		rec, err = m.records.find(ctx, id)
+	}
+	if err == nil && !always {
 		f := m.facts(rec)
 		f.operation = opNone
 		err = admit(op, rec.Name, observe(rec, f))
@@ -268,6 +272,17 @@ func (m *Manager) begin(ctx context.Context, ref string, op operation, always bo
 		return Record{}, nil, err
 	}
 	return rec, end, nil
+}
+
+// awaitCleanUp waits until nothing of a run that has ended is left.
+func (m *Manager) awaitCleanUp(ctx context.Context, id string) error {
+	m.mu.Lock()
+	inst := m.running[id]
+	m.mu.Unlock()
+	if inst == nil || inst.alive() {
+		return nil
+	}
+	return inst.awaitGone(ctx)
 }
 
 func (m *Manager) end(id string) {
