@@ -209,6 +209,9 @@ func scriptInterrupted(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Env = append(os.Environ(), "BANGER_HOME="+ts.Getenv("BANGER_HOME"), "GORACE="+ts.Getenv("GORACE"))
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Stdout, cmd.Stderr = f, f
+	stdin, err := cmd.StdinPipe() // nothing comes from it, not even its end
+	ts.Check(err)
+	defer stdin.Close()
 	ts.Check(cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

@@ -50,7 +50,9 @@ func runVMDial(ctx context.Context, e *env, name string, port uint32) error {
 	}()
 	_, err = io.Copy(e.stdout, conn)
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		// ssh ends its ProxyCommand by SIGHUP, and shares its stderr: there is
+		// nothing to say.
+		return &exitError{exitCode(context.Cause(ctx))}
 	}
 	return err
 }
