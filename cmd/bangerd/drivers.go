@@ -56,7 +56,7 @@ func (d *drivers) choose(probe api.KVMProbe) (vm.Choice, error) {
 	if !probe.Usable {
 		choice = vm.Choice{
 			Accel: qemu.AccelTCG,
-			Why:   "by software emulation, as KVM can't be used here: banger doctor says why",
+			Why:   "by software emulation, as KVM can't be used here",
 		}
 	}
 	choice.Driver = qemu.New(qemu.Config{Binary: binary, Accel: choice.Accel, Log: d.log})

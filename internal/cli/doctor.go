@@ -81,7 +81,10 @@ func askHost(ctx context.Context, e *env) (api.Host, doctor.Finding) {
 		f.Cost = "nothing works without it"
 		return host, f
 	}
-	f.Detail = fmt.Sprintf("VMs run on %s with %s: %s", host.Driver, host.Accel, host.Why)
+	f.Detail = host.Why
+	if host.Driver != "" {
+		f.Detail = fmt.Sprintf("VMs run on %s, %s", host.Driver, host.Why)
+	}
 	if host.Accel == "tcg" {
 		f.Status, f.Cost = doctor.Warn, "VMs run by software emulation, several times slower"
 	}

@@ -42,7 +42,8 @@ func boot() error {
 	slices.Sort(modules)
 	for _, path := range modules {
 		if err := load(path); err != nil {
-			return fmt.Errorf("load %s: %w", path, err)
+			// Some drive what this machine lacks; a missing disk shows below.
+			fmt.Fprintf(os.Stderr, "bareinit: load %s: %v\n", path, err)
 		}
 	}
 	for _, dir := range []string{"/mnt/image", "/mnt/upper", "/mnt/work", "/mnt/root"} {
