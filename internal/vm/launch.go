@@ -24,8 +24,8 @@ const (
 )
 
 // bootAttempts is how often a VMM is started before a guest that dies without
-// a word from its agent is given up. Under emulation with several processors,
-// QEMU 7.2 crashes about one kernel in a hundred while it patches itself.
+// a word from its agent is given up (docs/adr/0008): nothing has run in it that
+// could be lost.
 const bootAttempts = 2
 
 // launch brings a VM from stopped to booting: tap, VMM, boot configuration.

@@ -71,7 +71,7 @@ func (h *host) bareBoot(b *testing.B) func() {
 		b.Fatal(err)
 	}
 	args := []string{
-		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
+		"-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048",
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
 		"-kernel", k.Vmlinux, "-initrd", ramfs, "-append", "console=ttyS0 quiet panic=-1 no_timer_check cryptomgr.notests",
 		"-drive", "if=none,id=image,format=raw,readonly=on,file=" + filepath.Join(h.home, "share/images/debian-minimal/rootfs.ext4"),

@@ -75,10 +75,12 @@ func accelArgs(accel string) []string {
 	if accel == AccelKVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	// thread=multi: a host thread per processor. QEMU 7.2 was seen to show a
-	// guest processor stale code when another one patches the kernel: "Oops:
-	// int3" and a panic early in one boot of some hundreds.
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+	// thread=single: the guest's processors take turns on one host thread. With
+	// a thread each (multi), QEMU 7.2 lets one processor run code that another
+	// has just patched: kernels, which patch themselves when a static key
+	// changes, died of that ("Oops: int3") in one boot of a hundred when idle,
+	// and in one of ten when busy.
+	return []string{"-accel", "tcg,thread=single", "-cpu", "max"}
 }
 
 // driveArgs attaches a raw file. Both kinds go through the host's page cache:
