@@ -1,11 +1,11 @@
-// Package ext4 writes read-only ext4 images of tar streams in one pass, as any
-// user: the owners, devices and attributes come from the stream and are never
-// created on the host.
+// Package ext4 makes read-only ext4 images of trees in one pass, as any user:
+// owners, devices and attributes come from headers like those of a tar and are
+// never created on the host.
 //
-// The file system is laid out by hcsshim's tar2ext4. What that lacks for use
-// under a Linux root is done here: access control lists get ext4's own format,
-// times that the stream leaves out are filled in, blocks of zeros become holes
-// of the image file, and the superblock gets an identity.
+// Contents go to where they stay as they come, one file after the other; what
+// describes them follows in the end. Blocks of zeros become holes of the image
+// file. The format is https://docs.kernel.org/filesystems/ext4/; there is no
+// journal and there are no checksums, as in a file system that is never written.
 package ext4
 
 import (
@@ -14,22 +14,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	"banger/internal/api"
-
-	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
 )
 
 // defaultMaxBytes is how big an image may get unless the caller says
 // otherwise. A higher bound costs some sparse space for group descriptors.
 const defaultMaxBytes = 1 << 40
-
-// errStopped is what the producer of a stream gets when its reader gave up.
-var errStopped = errors.New("the image is no longer being written")
 
 // Options are the parameters of Write. The zero value is good.
 type Options struct {
@@ -91,28 +87,10 @@ func convert(ctx context.Context, fill func(*Writer) error, f *os.File, opts Opt
 	if maxBytes <= 0 {
 		maxBytes = defaultMaxBytes
 	}
-	r, pipe := newPipe()
-	w := newWriter(pipe)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		err := fill(w)
-		if err == nil {
-			err = w.tw.Close()
-		}
-		pipe.CloseWithError(err)
-	}()
-	image := newSparseFile(f)
-	err := tar2ext4.ConvertTarToExt4(&ctxReader{ctx, r}, image, tar2ext4.MaximumDiskSize(maxBytes))
-	// Ends fill if the conversion gave up early. A converter that stopped
-	// because of fill carries fill's own error.
-	r.Close()
-	<-done
-	if err != nil {
-		return fmt.Errorf("write the file system: %w", err)
-	}
-	if err := image.finish(); err != nil {
-		return fmt.Errorf("write the file system: %w", err)
+	blocks := min(maxBytes/blockSize, math.MaxUint32)
+	w := newWriter(ctx, newDevice(f, 1+descBlocks(blocks), uint32(blocks)))
+	if err := fill(w); err != nil {
+		return err
 	}
 	id := identity{uuid: opts.UUID, label: opts.Label, made: opts.Time}
 	if id.uuid == ([16]byte{}) {
@@ -121,7 +99,7 @@ func convert(ctx context.Context, fill func(*Writer) error, f *os.File, opts Opt
 	if id.made.IsZero() {
 		id.made = w.latest
 	}
-	return seal(f, id)
+	return w.finish(id)
 }
 
 // derivedUUID makes a version 8 UUID (RFC 9562) of a digest.

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -245,76 +244,5 @@ func assertEmpty(t *testing.T, dir string) {
 	t.Helper()
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
 		t.Errorf("left behind: %v (%v)", files, err)
-	}
-}
-
-func TestDiskACL(t *testing.T) {
-	entry := func(tag, perm uint16, id uint32) []byte {
-		b := binary.LittleEndian.AppendUint16(nil, tag)
-		b = binary.LittleEndian.AppendUint16(b, perm)
-		return binary.LittleEndian.AppendUint32(b, id)
-	}
-	x := bytes.Join([][]byte{{2, 0, 0, 0}, entry(aclUserObj, 7, ^uint32(0)), entry(aclGroup, 5, 1000)}, nil)
-	got, err := diskACL(x)
-	want := []byte{1, 0, 0, 0, 1, 0, 7, 0, 8, 0, 5, 0, 0xe8, 3, 0, 0}
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("diskACL = %x, %v; want %x", got, err, want)
-	}
-	for name, bad := range map[string][]byte{
-		"empty": nil, "cut": x[:len(x)-1], "version": append([]byte{1}, x[1:]...),
-		"kind": append(bytes.Clone(x), entry(0x40, 0, 0)...),
-	} {
-		if _, err := diskACL(bad); err == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
-// The sparse file must read back like a plain one, whatever the pieces are.
-func TestSparseFile(t *testing.T) {
-	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	s := newSparseFile(f)
-	var want []byte
-	write := func(p []byte, times int) {
-		for range times {
-			if n, err := s.Write(p); n != len(p) || err != nil {
-				t.Fatalf("write: %d, %v", n, err)
-			}
-			want = append(want, p...)
-		}
-	}
-	write(make([]byte, 100), 3)
-	write([]byte("data"), 2)
-	write(make([]byte, 300_000), 1)
-	write(append(make([]byte, 70_000), 'x'), 2)
-	write(append(bytes.Repeat([]byte{'y'}, 5000), make([]byte, 9000)...), 2)
-	// Zeros over data must be written.
-	at := bytes.Index(want, []byte("yyyy"))
-	if _, err := s.Seek(int64(at), io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Write(make([]byte, 4500)); err != nil {
-		t.Fatal(err)
-	}
-	clear(want[at : at+4500])
-	if end, err := s.Seek(12_000, io.SeekEnd); err != nil || end != int64(len(want)+12_000) {
-		t.Fatalf("seek: %d, %v", end, err)
-	}
-	want = append(want, make([]byte, 12_000)...)
-	if err := s.finish(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the file differs (%v, %d bytes, want %d)", err, len(got), len(want))
-	}
-	if _, err := s.Seek(0, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("reading back differs (%v)", err)
 	}
 }

@@ -2,35 +2,31 @@ package ext4
 
 import (
 	"encoding/binary"
-	"fmt"
-	"io"
-	"os"
 	"time"
 )
 
-// Places in the file system that seal reads or writes, as in
-// https://docs.kernel.org/filesystems/ext4/globals.html.
+// The superblock, https://docs.kernel.org/filesystems/ext4/super.html.
 const (
 	superOffset = 1024
 	superSize   = 1024
 
-	superBlocksCount    = 0x04
-	superFirstBlock     = 0x14
-	superLogBlockSize   = 0x18
-	superBlocksPerGroup = 0x20
-	superInodesPerGroup = 0x28
-	superWriteTime      = 0x30
-	superMagic          = 0x38
-	superCheckTime      = 0x40
-	superUUID           = 0x68
-	superLabel          = 0x78
-	superMadeTime       = 0x108
-
-	magic     = 0xef53
+	superUUID = 0x68
 	labelSize = 16
 
-	groupSize        = 32 // of a descriptor without the 64bit feature
-	groupInodeBitmap = 0x04
+	magic = 0xef53
+
+	compatExtAttr      = 0x8
+	compatSparseSuper2 = 0x200 // no copies of the superblock, for none is listed
+
+	incompatFiletype = 0x2
+	incompatExtents  = 0x40
+	incompatFlexBG   = 0x200
+
+	roCompatLargeFile  = 0x2
+	roCompatHugeFile   = 0x8
+	roCompatDirNlink   = 0x20
+	roCompatExtraIsize = 0x40
+	roCompatReadonly   = 0x1000
 )
 
 // identity is what tells one file system from another.
@@ -40,55 +36,45 @@ type identity struct {
 	made  time.Time
 }
 
-// seal gives a file system its identity and sets the bits of the inode bitmaps
-// that stand for no inode, which tar2ext4 leaves clear and e2fsck(8) demands.
-// Neither superblock nor bitmaps have checksums in such a file system.
-func seal(f *os.File, id identity) error {
-	super := make([]byte, superSize)
-	if _, err := f.ReadAt(super, superOffset); err != nil {
-		return fmt.Errorf("read the superblock: %w", err)
-	}
-	if m := binary.LittleEndian.Uint16(super[superMagic:]); m != magic {
-		return fmt.Errorf("read the superblock: its magic number is %#x", m)
-	}
-	if err := padInodeBitmaps(f, super); err != nil {
-		return fmt.Errorf("complete the inode bitmaps: %w", err)
-	}
-	copy(super[superUUID:], id.uuid[:])
-	clear(super[superLabel : superLabel+labelSize])
-	copy(super[superLabel:superLabel+labelSize], id.label)
+// encodeSuper returns the superblock.
+func encodeSuper(l *layout, freeBlocks, freeInodes uint32, id identity) []byte {
 	made := uint32(min(max(id.made.Unix(), 0), 1<<32-1))
-	for _, field := range []int{superWriteTime, superCheckTime, superMadeTime} {
-		binary.LittleEndian.PutUint32(super[field:], made)
+	b := make([]byte, superSize)
+	for offset, value := range map[int]uint32{
+		0x00:  l.inodes * l.groups,
+		0x04:  l.blocks,
+		0x0c:  freeBlocks,
+		0x10:  freeInodes,
+		0x18:  2, // blocks of 2^(10+2)
+		0x1c:  2, // clusters as well
+		0x20:  groupBlocks,
+		0x24:  groupBlocks,
+		0x28:  l.inodes,
+		0x30:  made, // last write
+		0x40:  made, // last check
+		0x4c:  1,    // revision, with sizes of inodes
+		0x54:  lostFoundInode,
+		0x5c:  compatExtAttr | compatSparseSuper2,
+		0x60:  incompatFiletype | incompatExtents | incompatFlexBG,
+		0x64:  roCompatLargeFile | roCompatHugeFile | roCompatDirNlink | roCompatExtraIsize | roCompatReadonly,
+		0x108: made,
+		0x268: lostFoundInode,
+	} {
+		binary.LittleEndian.PutUint32(b[offset:], value)
 	}
-	if _, err := f.WriteAt(super, superOffset); err != nil {
-		return fmt.Errorf("write the superblock: %w", err)
+	for offset, value := range map[int]uint16{
+		0x36:  0xffff, // no limit on mounts between checks
+		0x38:  magic,
+		0x3a:  1, // clean
+		0x3c:  1, // go on after errors
+		0x58:  inodeSize,
+		0x15c: inodeExtra,
+		0x15e: inodeExtra,
+	} {
+		binary.LittleEndian.PutUint16(b[offset:], value)
 	}
-	return nil
-}
-
-func padInodeBitmaps(f *os.File, super []byte) error {
-	field := func(offset int) int64 { return int64(binary.LittleEndian.Uint32(super[offset:])) }
-	blockSize := int64(1024) << field(superLogBlockSize)
-	perGroup := field(superInodesPerGroup)
-	if perGroup == 0 || perGroup%8 != 0 || perGroup > blockSize*8 || field(superBlocksPerGroup) == 0 {
-		return fmt.Errorf("%d inodes in %d blocks per group", perGroup, field(superBlocksPerGroup))
-	}
-	groups := (field(superBlocksCount) - field(superFirstBlock) + field(superBlocksPerGroup) - 1) / field(superBlocksPerGroup)
-	table := io.NewSectionReader(f, (field(superFirstBlock)+1)*blockSize, groups*groupSize)
-	padding := make([]byte, blockSize-perGroup/8)
-	for i := range padding {
-		padding[i] = 0xff
-	}
-	group := make([]byte, groupSize)
-	for range groups {
-		if _, err := io.ReadFull(table, group); err != nil {
-			return err
-		}
-		bitmap := int64(binary.LittleEndian.Uint32(group[groupInodeBitmap:]))
-		if _, err := f.WriteAt(padding, bitmap*blockSize+perGroup/8); err != nil {
-			return err
-		}
-	}
-	return nil
+	b[0x174] = 31 // one flexible group has all
+	copy(b[superUUID:], id.uuid[:])
+	copy(b[0x78:0x78+labelSize], id.label)
+	return b
 }

@@ -3,6 +3,7 @@ package ext4
 import (
 	"archive/tar"
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -10,60 +11,226 @@ import (
 	"hash"
 	"io"
 	"path"
-	"strings"
 	"time"
 
 	"banger/internal/api"
 )
 
-// What ext4 with 4 KiB blocks, as tar2ext4 writes it, can hold.
+// What ext4 with 4 KiB blocks can hold.
 const (
 	maxName    = 255
 	maxSymlink = 4095
-	// maxFile is less than the 340 extents of 128 MiB from which on tar2ext4
-	// would need a second extent block, which it fills wrongly.
-	maxFile = 40 << 30
-	// maxXattrs is a block less its header and end mark; every attribute
-	// takes xattrEntry and its name and value.
-	maxXattrs  = 4096 - 32 - 4
-	xattrEntry = 16
+	maxLinks   = 65000 // EXT4_LINK_MAX
 )
 
-// xattrPrefix is how tar files carry extended attributes, an extension of the
-// tar by Jörg Schilling that is the common form.
-const xattrPrefix = "SCHILY.xattr."
-
-// Writer takes a tree, entry by entry, like a tar.Writer, and makes the entries
-// fit for ext4.
+// Writer takes a tree, entry by entry, like a tar.Writer. It is not safe for
+// concurrent use.
 type Writer struct {
-	tw      *tar.Writer
-	headers hash.Hash // of all headers
+	ctx     context.Context
+	dev     *device
+	inodes  []*inode // by number less one; nil for the reserved ones
+	headers hash.Hash
 	latest  time.Time // of all modification times, not before 1970
+
+	current string // the file that Write adds to
+	at      int64  // where in the image
+	left    int64  // how much is missing
+
+	// reserved is what Reserve gave away and no entry has yet: from the first
+	// block, how many there are.
+	reserved map[uint32]uint32
 }
 
-func newWriter(w io.Writer) *Writer {
-	return &Writer{tw: tar.NewWriter(w), headers: sha256.New(), latest: time.Unix(0, 0)}
+func newWriter(ctx context.Context, dev *device) *Writer {
+	w := &Writer{
+		ctx: ctx, dev: dev, headers: sha256.New(), latest: time.Unix(0, 0),
+		inodes: make([]*inode, lostFoundInode-1), reserved: make(map[uint32]uint32),
+	}
+	root := &inode{number: rootInode, mode: typeDir | 0o755, links: 2, dir: &directory{names: make(map[string]*inode)}}
+	root.dir.parent = root
+	w.inodes[rootInode-1] = root
+	w.add(root, "lost+found", newDirectory(root, 0o700)) // e2fsck(8) wants it
+	return w
 }
 
-// WriteHeader begins an entry, as that of tar.Writer does. It doesn't change
-// hdr.
+func (w *Writer) root() *inode { return w.inodes[rootInode-1] }
+
+func newDirectory(parent *inode, mode uint16) *inode {
+	return &inode{mode: typeDir | mode, links: 1, dir: &directory{parent: parent, names: make(map[string]*inode)}}
+}
+
+// add gives a new inode its number and its first name.
+func (w *Writer) add(dir *inode, name string, n *inode) {
+	w.inodes = append(w.inodes, n)
+	n.number = uint32(len(w.inodes))
+	dir.dir.names[name] = n
+	n.links++
+	if n.isDir() {
+		dir.links++
+	}
+}
+
+// WriteHeader begins an entry, as that of tar.Writer does; Write adds its
+// contents. It doesn't change hdr.
 func (w *Writer) WriteHeader(hdr *tar.Header) error {
-	out, err := fit(hdr)
-	if err != nil {
+	n, err := w.entry(hdr)
+	if err != nil || n == nil || !n.hasBlocks() {
 		return err
 	}
-	if out.ModTime.After(w.latest) {
-		w.latest = out.ModTime
+	if n.start, err = w.dev.reserve(n.size); err != nil {
+		return err
 	}
-	hashHeader(w.headers, out)
-	if err := w.tw.WriteHeader(out); err != nil {
-		return fmt.Errorf("write %q: %w", hdr.Name, err)
+	w.at = int64(n.start) * blockSize
+	if n.mode&typeMask == typeSymlink {
+		_, err := w.dev.WriteAt([]byte(hdr.Linkname), w.at)
+		return err
 	}
+	w.current, w.left = hdr.Name, n.size
 	return nil
 }
 
 // Write adds to the contents of the current file.
-func (w *Writer) Write(p []byte) (int, error) { return w.tw.Write(p) }
+func (w *Writer) Write(p []byte) (int, error) {
+	if int64(len(p)) > w.left {
+		return 0, fmt.Errorf("write %q: %w", w.current, tar.ErrWriteTooLong)
+	}
+	n, err := w.dev.WriteAt(p, w.at)
+	w.at += int64(n)
+	w.left -= int64(n)
+	return n, err
+}
+
+// Reserve makes room for the contents of a file before it is known whether the
+// tree will have it, and returns an offset for WriteAt and WriteFile. Room that
+// no file takes in the end stays free in the image.
+func (w *Writer) Reserve(size int64) (int64, error) {
+	start, err := w.dev.reserve(size)
+	if err != nil {
+		return 0, err
+	}
+	w.reserved[start] = uint32(blocksOf(size))
+	return int64(start) * blockSize, nil
+}
+
+// WriteAt writes, once, into what Reserve made room for. Writing in order is
+// fastest.
+func (w *Writer) WriteAt(p []byte, offset int64) (int, error) { return w.dev.WriteAt(p, offset) }
+
+// WriteFile is WriteHeader for a regular file, not an empty one, whose contents
+// are where Reserve said.
+func (w *Writer) WriteFile(hdr *tar.Header, offset int64) error {
+	start := uint32(offset / blockSize)
+	if got, ok := w.reserved[start]; !ok || int64(got) != blocksOf(hdr.Size) {
+		return fmt.Errorf("write %q: its contents aren't at %d", hdr.Name, offset)
+	}
+	delete(w.reserved, start)
+	n, err := w.entry(hdr)
+	if err != nil {
+		return err
+	}
+	n.start = start
+	return nil
+}
+
+// entry puts what hdr describes, except for its contents, into the tree. The
+// result is nil for a hard link.
+func (w *Writer) entry(hdr *tar.Header) (*inode, error) {
+	if err := w.check(hdr); err != nil {
+		return nil, err
+	}
+	if hdr.ModTime.After(w.latest) {
+		w.latest = hdr.ModTime
+	}
+	hashHeader(w.headers, hdr)
+	if hdr.Typeflag == tar.TypeLink {
+		return nil, w.link(hdr)
+	}
+	n, err := w.place(hdr)
+	if err != nil {
+		return nil, err
+	}
+	return n, w.describe(n, hdr)
+}
+
+// check refuses what ext4 can't hold and what no tree can be.
+func (w *Writer) check(hdr *tar.Header) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
+	if w.left > 0 {
+		return fmt.Errorf("%d bytes of %q are missing", w.left, w.current)
+	}
+	return checkLimits(hdr)
+}
+
+func checkLimits(hdr *tar.Header) error {
+	switch base := path.Base(hdr.Name); {
+	case len(base) > maxName:
+		return api.Errorf(api.CodeInvalid, "the name %.40q… has %d bytes; ext4 allows %d", base, len(base), maxName)
+	case hdr.Typeflag == tar.TypeSymlink && len(hdr.Linkname) > maxSymlink:
+		return api.Errorf(api.CodeInvalid, "the target of the symbolic link %q has %d bytes; ext4 allows %d",
+			hdr.Name, len(hdr.Linkname), maxSymlink)
+	case hdr.Typeflag == tar.TypeSymlink && hdr.Linkname == "":
+		return api.Errorf(api.CodeInvalid, "the symbolic link %q has no target", hdr.Name)
+	case hdr.Size > maxFile:
+		return api.Errorf(api.CodeInvalid, "the file %q has %d GiB; images can hold files of %d GiB",
+			hdr.Name, hdr.Size>>30, maxFile>>30)
+	}
+	return nil
+}
+
+// describe gives n the attributes in hdr.
+func (w *Writer) describe(n *inode, hdr *tar.Header) error {
+	n.mode = n.mode&typeMask | uint16(hdr.Mode&0o7777)
+	n.uid, n.gid = uint32(hdr.Uid), uint32(hdr.Gid)
+	n.mod = toStamp(hdr.ModTime)
+	n.access, n.change = n.mod, n.mod
+	if !hdr.AccessTime.IsZero() {
+		n.access = toStamp(hdr.AccessTime)
+	}
+	if !hdr.ChangeTime.IsZero() {
+		n.change = toStamp(hdr.ChangeTime)
+	}
+	switch n.mode & typeMask {
+	case typeRegular:
+		n.size = hdr.Size
+	case typeSymlink:
+		n.mode |= 0o777
+		n.target, n.size = hdr.Linkname, int64(len(hdr.Linkname))
+	case typeChar, typeBlock:
+		n.device = deviceNumber(hdr.Devmajor, hdr.Devminor)
+	}
+	all, err := toXattrs(hdr.Name, hdr.PAXRecords)
+	if err != nil {
+		return err
+	}
+	inInode, inBlock, ok := splitXattrs(all)
+	if !ok {
+		return api.Errorf(api.CodeInvalid, "%q has more extended attributes than the %d bytes that ext4 can hold", hdr.Name, blockSize)
+	}
+	n.xattrs = inodeXattrs(inInode)
+	if len(inBlock) == 0 {
+		n.attributes = 0
+		return nil
+	}
+	if n.attributes, err = w.dev.reserve(blockSize); err != nil {
+		return err
+	}
+	_, err = w.dev.WriteAt(xattrBlock(inBlock), int64(n.attributes)*blockSize)
+	return err
+}
+
+// hashHeader adds what tells one tree from another, contents aside.
+func hashHeader(w hash.Hash, hdr *tar.Header) {
+	w.Write([]byte(hdr.Name))
+	w.Write([]byte{0, hdr.Typeflag})
+	w.Write([]byte(hdr.Linkname))
+	for _, n := range []int64{hdr.Size, hdr.Mode, int64(hdr.Uid), int64(hdr.Gid), hdr.ModTime.UnixNano()} {
+		var b [8]byte
+		binary.LittleEndian.PutUint64(b[:], uint64(n))
+		w.Write(b[:])
+	}
+}
 
 // copyTar writes the entries of a tar stream.
 func copyTar(w *Writer, r io.Reader) error {
@@ -88,86 +255,3 @@ func copyTar(w *Writer, r io.Reader) error {
 
 // copySize is the unit of copying.
 const copySize = 128 << 10
-
-// fit returns the header that tar2ext4 needs to see for hdr.
-func fit(hdr *tar.Header) (*tar.Header, error) {
-	if err := checkLimits(hdr); err != nil {
-		return nil, err
-	}
-	out := &tar.Header{
-		Typeflag: hdr.Typeflag,
-		Name:     hdr.Name,
-		Linkname: hdr.Linkname,
-		Size:     hdr.Size,
-		Mode:     hdr.Mode,
-		Uid:      hdr.Uid,
-		Gid:      hdr.Gid,
-		ModTime:  hdr.ModTime,
-		// Without these, tar2ext4 writes 1970.
-		AccessTime: hdr.AccessTime,
-		ChangeTime: hdr.ChangeTime,
-		Devmajor:   hdr.Devmajor,
-		Devminor:   hdr.Devminor,
-		Format:     tar.FormatPAX,
-	}
-	if out.Typeflag == tar.TypeGNUSparse || out.Typeflag == tar.TypeCont {
-		out.Typeflag = tar.TypeReg // the reader has put the holes back
-	}
-	if out.AccessTime.IsZero() {
-		out.AccessTime = hdr.ModTime
-	}
-	if out.ChangeTime.IsZero() {
-		out.ChangeTime = hdr.ModTime
-	}
-	space := 0
-	for key, value := range hdr.PAXRecords {
-		name, ok := strings.CutPrefix(key, xattrPrefix)
-		if !ok {
-			continue
-		}
-		if name == aclAccess || name == aclDefault {
-			acl, err := diskACL([]byte(value))
-			if err != nil {
-				return nil, api.Errorf(api.CodeInvalid, "%q has a bad access control list: %v", hdr.Name, err)
-			}
-			value = string(acl)
-		}
-		if space += len(name) + len(value) + xattrEntry; space > maxXattrs {
-			return nil, api.Errorf(api.CodeInvalid, "%q has more extended attributes than the %d bytes that ext4 can hold",
-				hdr.Name, maxXattrs)
-		}
-		if out.PAXRecords == nil {
-			out.PAXRecords = make(map[string]string)
-		}
-		out.PAXRecords[key] = value
-	}
-	return out, nil
-}
-
-func checkLimits(hdr *tar.Header) error {
-	switch base := path.Base(hdr.Name); {
-	case len(base) > maxName:
-		return api.Errorf(api.CodeInvalid, "the name %.40q… has %d bytes; ext4 allows %d", base, len(base), maxName)
-	case hdr.Typeflag == tar.TypeSymlink && len(hdr.Linkname) > maxSymlink:
-		return api.Errorf(api.CodeInvalid, "the target of the symbolic link %q has %d bytes; ext4 allows %d",
-			hdr.Name, len(hdr.Linkname), maxSymlink)
-	case hdr.Typeflag == tar.TypeSymlink && hdr.Linkname == "":
-		return api.Errorf(api.CodeInvalid, "the symbolic link %q has no target", hdr.Name)
-	case hdr.Size > maxFile:
-		return api.Errorf(api.CodeInvalid, "the file %q has %d GiB; images can hold files of %d GiB",
-			hdr.Name, hdr.Size>>30, int64(maxFile)>>30)
-	}
-	return nil
-}
-
-// hashHeader adds what tells one tree from another, contents aside.
-func hashHeader(w hash.Hash, hdr *tar.Header) {
-	w.Write([]byte(hdr.Name))
-	w.Write([]byte{0, hdr.Typeflag})
-	w.Write([]byte(hdr.Linkname))
-	for _, n := range []int64{hdr.Size, hdr.Mode, int64(hdr.Uid), int64(hdr.Gid), hdr.ModTime.UnixNano()} {
-		var b [8]byte
-		binary.LittleEndian.PutUint64(b[:], uint64(n))
-		w.Write(b[:])
-	}
-}

@@ -23,31 +23,29 @@ const (
 )
 
 // cache keeps blobs in files named by digest, below dir/sha256. A complete
-// blob is never changed. A partial file is locked (flock) by who fills it,
-// and stays for the next one to go on with.
+// blob is never changed, and is locked (flock), shared, by whom uses it. A
+// partial file is locked by who fills it, and stays for the next one to go on
+// with. Files without a lock may go at any time: see PruneCache.
 type cache struct {
 	dir   string
 	fetch func(ctx context.Context, desc v1.Descriptor, f *os.File, progress func(int64)) error
 }
 
-// get returns the file of a blob and fetches it if need be. If another get,
-// in whatever process, is doing that, it waits for it. progress gets how many
-// bytes are there; calls don't overlap.
-func (c *cache) get(ctx context.Context, desc v1.Descriptor, progress func(int64)) (string, error) {
+// get returns the file of a blob, locked until it is closed, and fetches it if
+// need be. If another get, in whatever process, is doing that, it waits for it.
+// progress gets how many bytes are there; calls don't overlap.
+func (c *cache) get(ctx context.Context, desc v1.Descriptor, progress func(int64)) (*os.File, error) {
 	path := filepath.Join(c.dir, desc.Digest.Algorithm, desc.Digest.Hex)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", fmt.Errorf("create the cache: %w", err)
+		return nil, fmt.Errorf("create the cache: %w", err)
 	}
 	for look := firstLook; ; look = min(2*look, lastLook) {
-		if ok, err := present(path, desc.Size); ok || err != nil {
-			return path, err
+		f, busy, err := take(path, desc.Size)
+		if f == nil && !busy && err == nil {
+			f, err = c.fill(ctx, desc, path, progress)
 		}
-		f, err := lock(path + partialSuffix)
-		if err != nil {
-			return "", err
-		}
-		if f != nil {
-			return path, c.fill(ctx, desc, f, path, progress)
+		if f != nil || err != nil {
+			return f, err
 		}
 		if info, err := os.Stat(path + partialSuffix); err == nil {
 			progress(info.Size())
@@ -55,29 +53,41 @@ func (c *cache) get(ctx context.Context, desc v1.Descriptor, progress func(int64
 		select {
 		case <-time.After(look):
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// fill completes the locked partial file f and gives it its name. Closing it
-// ends the lock.
-func (c *cache) fill(ctx context.Context, desc v1.Descriptor, f *os.File, path string, progress func(int64)) (err error) {
-	defer f.Close()
+// fill completes the partial file of a blob, gives it its name and takes it.
+// The result is nil if somebody else does that, or has just done it.
+func (c *cache) fill(ctx context.Context, desc v1.Descriptor, path string, progress func(int64)) (*os.File, error) {
+	f, err := lock(path + partialSuffix)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	defer f.Close() // ends the lock
 	// Another process may have finished between our look and our lock.
-	if ok, err := present(path, desc.Size); ok || err != nil {
-		return errors.Join(err, dropIfEmpty(f))
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, dropIfEmpty(f))
 	}
 	if err := c.fetch(ctx, desc, f, progress); err != nil {
-		return errors.Join(err, dropIfEmpty(f))
+		return nil, errors.Join(err, dropIfEmpty(f))
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("flush a blob: %w", err)
+		return nil, fmt.Errorf("flush a blob: %w", err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("move a blob into place: %w", err)
+		return nil, fmt.Errorf("move a blob into place: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	// No longer to be kept from readers, but still from PruneCache.
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
+		return nil, fmt.Errorf("share a blob: %w", err)
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	there, _, err := take(path, desc.Size)
+	return there, err
 }
 
 // dropIfEmpty removes a partial file that nobody could go on with. Its lock is
@@ -93,23 +103,35 @@ func dropIfEmpty(f *os.File) error {
 	return nil
 }
 
-// present reports whether a blob is complete. One of the wrong size, which
-// only damage explains, is removed.
-func present(path string, size int64) (bool, error) {
-	info, err := os.Stat(path)
+// take opens and locks the file of a complete blob. The result is nil if there
+// is none; busy tells that somebody is just finishing or removing it. A file of
+// the wrong size, which only damage explains, is removed.
+func take(path string, size int64) (f *os.File, busy bool, err error) {
+	f, err = os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for a blob in the cache: %w", err)
+		return nil, false, fmt.Errorf("look for a blob in the cache: %w", err)
+	}
+	locked, err := tryLock(f, unix.LOCK_SH)
+	if err != nil || !locked {
+		f.Close()
+		return nil, !locked, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, false, fmt.Errorf("look at a blob in the cache: %w", err)
 	}
 	if info.Size() == size {
-		return true, nil
+		return f, false, nil
 	}
+	f.Close()
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("remove a damaged blob: %w", err)
+		return nil, false, fmt.Errorf("remove a damaged blob: %w", err)
 	}
-	return false, nil
+	return nil, false, nil
 }
 
 // lock opens and locks a file, and makes it if it is missing. It returns nil
@@ -119,26 +141,31 @@ func lock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a partial file: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	locked, err := tryLock(f, unix.LOCK_EX)
+	if err != nil || !locked {
 		f.Close()
-		return nil, nil
+		return nil, err
+	}
+	return f, nil
+}
+
+// tryLock locks an open file, unless somebody else has the lock or the file no
+// longer has its name.
+func tryLock(f *os.File, how int) (bool, error) {
+	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock a partial file: %w", err)
+		return false, fmt.Errorf("lock a file of the cache: %w", err)
 	}
 	// Whoever had the lock before may have renamed or removed the file.
 	ours, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("look at a partial file: %w", err)
+		return false, fmt.Errorf("look at a file of the cache: %w", err)
 	}
-	if now, err := os.Stat(path); err != nil || !os.SameFile(ours, now) {
-		f.Close()
-		return nil, nil
-	}
-	return f, nil
+	now, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(ours, now), nil
 }
 
 func syncDir(dir string) error {

@@ -2,8 +2,8 @@ package oci
 
 import (
 	"fmt"
+	"io"
 	"maps"
-	"os"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -40,13 +40,8 @@ func newConfig(f *v1.ConfigFile) Config {
 	}
 }
 
-func readConfig(path string) (*v1.ConfigFile, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open the image's configuration: %w", err)
-	}
-	defer f.Close()
-	config, err := v1.ParseConfigFile(f)
+func readConfig(r io.Reader) (*v1.ConfigFile, error) {
+	config, err := v1.ParseConfigFile(r)
 	if err != nil {
 		return nil, fmt.Errorf("read the image's configuration: %w", err)
 	}

@@ -21,6 +21,12 @@ const maxIndexDepth = 3
 // maxLayers bounds the layers of an image; docker's limit is 127.
 const maxLayers = 512
 
+// wanted is what image of a name is looked for.
+type wanted struct {
+	name     string // for messages
+	platform v1.Platform
+}
+
 // manifest is the manifest of an image for one platform.
 type manifest struct {
 	*v1.Manifest
@@ -63,17 +69,17 @@ func (p *puller) resolve(ctx context.Context, reg *registry) (manifest, error) {
 }
 
 // choose picks the manifest of the wanted platform from an index.
-func (p *puller) choose(index []byte) (v1.Descriptor, error) {
+func (w wanted) choose(index []byte) (v1.Descriptor, error) {
 	parsed, err := v1.ParseIndexManifest(bytes.NewReader(index))
 	if err != nil {
-		return v1.Descriptor{}, p.invalid("its index can't be read: %v", err)
+		return v1.Descriptor{}, w.invalid("its index can't be read: %v", err)
 	}
 	var available []string
 	for _, m := range parsed.Manifests {
 		if !m.MediaType.IsImage() && !m.MediaType.IsIndex() {
 			continue
 		}
-		if m.Platform == nil || m.Platform.Satisfies(p.platform) {
+		if m.Platform == nil || m.Platform.Satisfies(w.platform) {
 			return m, nil
 		}
 		// Build tools list their attestations as "unknown/unknown".
@@ -82,7 +88,7 @@ func (p *puller) choose(index []byte) (v1.Descriptor, error) {
 		}
 	}
 	slices.Sort(available)
-	return v1.Descriptor{}, api.Errorf(api.CodeNotFound, "%s is not available for %s", p.ref, p.platform).
+	return v1.Descriptor{}, api.Errorf(api.CodeNotFound, "%s is not available for %s", w.name, w.platform).
 		WithHint("it is available for: %s", strings.Join(available, ", "))
 }
 
@@ -125,18 +131,19 @@ func isLayer(t types.MediaType) bool {
 	return false
 }
 
-// checkConfig checks that the configuration belongs to the manifest and that
+// checkConfig checks that the configuration belongs to the manifest, which has
+// so many layers and is listed for a platform or none, and that
 // the image can run here.
-func (p *puller) checkConfig(config *v1.ConfigFile, m manifest) error {
-	if len(config.RootFS.DiffIDs) != len(m.Layers) {
-		return p.invalid("its manifest has %d layers, its configuration %d", len(m.Layers), len(config.RootFS.DiffIDs))
+func (w wanted) checkConfig(config *v1.ConfigFile, layers int, listed *v1.Platform) error {
+	if len(config.RootFS.DiffIDs) != layers {
+		return w.invalid("its manifest has %d layers, its configuration %d", layers, len(config.RootFS.DiffIDs))
 	}
-	if len(m.Layers) == 0 {
-		return p.invalid("it has no layers")
+	if layers == 0 {
+		return w.invalid("it has no layers")
 	}
-	got := platformOf(config, m.platform)
-	if got.OS != p.platform.OS || got.Architecture != p.platform.Architecture {
-		return api.Errorf(api.CodeNotFound, "%s is not available for %s", p.ref, p.platform).
+	got := platformOf(config, listed)
+	if got.OS != w.platform.OS || got.Architecture != w.platform.Architecture {
+		return api.Errorf(api.CodeNotFound, "%s is not available for %s", w.name, w.platform).
 			WithHint("it is available for: %s", got)
 	}
 	return nil
@@ -180,6 +187,6 @@ func parsePlatform(s string) (v1.Platform, error) {
 }
 
 // invalid is the error of an image that can't be used.
-func (p *puller) invalid(format string, args ...any) error {
-	return api.Errorf(api.CodeInvalid, "%s can't be used: %s", p.ref, fmt.Sprintf(format, args...))
+func (w wanted) invalid(format string, args ...any) error {
+	return api.Errorf(api.CodeInvalid, "%s can't be used: %s", w.name, fmt.Sprintf(format, args...))
 }

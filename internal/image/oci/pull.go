@@ -7,10 +7,13 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"slices"
 	"time"
 
 	"banger/internal/api"
@@ -50,18 +53,30 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Image is an image in the cache.
+// Image is an image in the cache or in an archive.
 type Image struct {
 	Ref      string // the full name, e.g. "index.docker.io/library/alpine:3.20"
 	Digest   string // of the manifest for the platform
 	Platform string // e.g. "linux/amd64"
 	Config   Config
 	Layers   []flatten.Layer // the lowest first
+
+	held []*os.File // locked, so that they stay in the cache
+}
+
+// Close lets PruneCache have the layers, which are not to be read any more.
+func (i Image) Close() error {
+	var errs []error
+	for _, f := range i.held {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Pull fetches an image by tag or digest. What the cache has already isn't
 // fetched again, nor is what another pull is fetching at the same time: that is
-// waited for. A pull that was interrupted goes on where it stopped.
+// waited for. A pull that was interrupted goes on where it stopped. The result
+// is to be closed once its layers have been read.
 //
 // Errors: api.CodeInvalid for a name, a platform or an image that makes no
 // sense and for missing rights, api.CodeNotFound if the registry has no such
@@ -77,20 +92,20 @@ func Pull(ctx context.Context, ref string, opts Options) (Image, error) {
 
 // puller is one pull.
 type puller struct {
-	opts     Options
-	ref      name.Reference
-	platform v1.Platform
-	retry    retryPolicy
-	log      *slog.Logger
+	wanted
+	opts  Options
+	ref   name.Reference
+	retry retryPolicy
+	log   *slog.Logger
 }
 
 func newPuller(ref string, opts Options) (*puller, error) {
 	p := &puller{opts: opts, retry: defaultRetry, log: opts.Log}
 	var err error
-	if p.ref, err = name.ParseReference(ref); err != nil {
-		return nil, api.Errorf(api.CodeInvalid, "%q is not the name of an image: %v", ref, err).
-			WithHint("names look like alpine:3.20, docker.io/library/alpine:3.20 or ghcr.io/org/app@sha256:…")
+	if p.ref, err = parseRef(ref); err != nil {
+		return nil, err
 	}
+	p.name = p.ref.String()
 	if p.platform, err = parsePlatform(opts.Platform); err != nil {
 		return nil, err
 	}
@@ -129,11 +144,12 @@ func (p *puller) pull(ctx context.Context) (Image, error) {
 	step.Finished, step.Millis = true, time.Since(start).Milliseconds()
 	p.opts.Progress.Report(step)
 
-	layers, err := p.layers(ctx, cache, m, config)
+	layers, held, err := p.layers(ctx, cache, m, config)
 	if err != nil {
 		return Image{}, p.explain(err)
 	}
 	return Image{
+		held:     held,
 		Ref:      p.ref.Name(),
 		Digest:   m.digest.String(),
 		Platform: platformOf(config, m.platform).String(),
@@ -147,23 +163,26 @@ func (p *puller) config(ctx context.Context, c *cache, m manifest) (*v1.ConfigFi
 	if m.Config.Size > maxConfig {
 		return nil, api.Errorf(api.CodeInvalid, "the configuration of %s has %d bytes", p.ref, m.Config.Size)
 	}
-	path, err := c.get(ctx, m.Config, func(int64) {})
+	f, err := c.get(ctx, m.Config, func(int64) {})
 	if err != nil {
 		return nil, fmt.Errorf("fetch the image's configuration: %w", err)
 	}
-	config, err := readConfig(path)
+	defer f.Close()
+	config, err := readConfig(f)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkConfig(config, m); err != nil {
+	if err := p.checkConfig(config, len(m.Layers), m.platform); err != nil {
 		return nil, err
 	}
 	return config, nil
 }
 
-// layers fetches the layers side by side.
-func (p *puller) layers(ctx context.Context, c *cache, m manifest, config *v1.ConfigFile) ([]flatten.Layer, error) {
+// layers fetches the layers side by side and returns them, and their files,
+// which keep the cache from being pruned of them.
+func (p *puller) layers(ctx context.Context, c *cache, m manifest, config *v1.ConfigFile) ([]flatten.Layer, []*os.File, error) {
 	layers := make([]flatten.Layer, len(m.Layers))
+	files := make([]*os.File, len(m.Layers))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(p.opts.Parallel)
 	first := make(map[v1.Hash]int) // images may list the same layer twice
@@ -174,25 +193,26 @@ func (p *puller) layers(ctx context.Context, c *cache, m manifest, config *v1.Co
 		}
 		first[desc.Digest] = i
 		group.Go(func() error {
-			path, err := p.layer(ctx, c, desc)
-			if err != nil {
+			var err error
+			if files[i], err = p.layer(ctx, c, desc); err != nil {
 				return fmt.Errorf("fetch layer %d of %d (%.12s): %w", i+1, len(m.Layers), desc.Digest.Hex, err)
 			}
-			layers[i].Path = path
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
+	err := group.Wait()
+	held := slices.DeleteFunc(slices.Clone(files), func(f *os.File) bool { return f == nil })
+	if err != nil {
+		return nil, nil, errors.Join(err, Image{held: held}.Close())
 	}
 	for i, desc := range m.Layers {
-		layers[i].Path = layers[first[desc.Digest]].Path
+		layers[i].Path = files[first[desc.Digest]].Name()
 	}
-	return layers, nil
+	return layers, held, nil
 }
 
 // layer fetches one layer and reports how that goes.
-func (p *puller) layer(ctx context.Context, c *cache, desc v1.Descriptor) (string, error) {
+func (p *puller) layer(ctx context.Context, c *cache, desc v1.Descriptor) (*os.File, error) {
 	start, last := time.Now(), time.Time{}
 	step := api.Progress{
 		Phase: "layer-" + desc.Digest.Hex[:12],
@@ -201,7 +221,7 @@ func (p *puller) layer(ctx context.Context, c *cache, desc v1.Descriptor) (strin
 		Unit:  "bytes",
 	}
 	p.opts.Progress.Report(step)
-	path, err := c.get(ctx, desc, func(done int64) {
+	f, err := c.get(ctx, desc, func(done int64) {
 		if now := time.Now(); now.Sub(last) >= reportEvery {
 			last = now
 			step.Done = done
@@ -213,7 +233,7 @@ func (p *puller) layer(ctx context.Context, c *cache, desc v1.Descriptor) (strin
 	}
 	step.Finished, step.Millis = true, time.Since(start).Milliseconds()
 	p.opts.Progress.Report(step)
-	return path, err
+	return f, err
 }
 
 // reportEvery is the least time between two progress events of a layer.

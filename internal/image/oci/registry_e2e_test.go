@@ -49,7 +49,7 @@ func startRegistry(t *testing.T, user, password string) string {
 	}
 	host := l.Addr().String()
 	l.Close()
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q, secret: test}\n",
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q, secret: test}\n",
 		filepath.Join(dir, "data"), host)
 	if user != "" {
 		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
@@ -73,21 +73,31 @@ func startRegistry(t *testing.T, user, password string) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		cmd.Wait()
+		<-ended
 		if t.Failed() {
 			t.Logf("the registry's log:\n%s", log.String())
 		}
 	})
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; {
 		resp, err := http.Get("http://" + host + "/v2/")
 		if err == nil {
 			resp.Body.Close()
 			return host
 		}
+		select {
+		case <-ended:
+			t.Fatal("the registry ended")
+		case <-time.After(20 * time.Millisecond):
+		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the registry doesn't answer: %v\n%s", err, log.String())
+			t.Fatalf("the registry doesn't answer: %v", err)
 		}
 	}
 }
@@ -189,6 +199,9 @@ func testAgainst(t *testing.T, host string, pusher authn.Authenticator, keychain
 // resumeFrom leaves half of a layer and pulls again.
 func resumeFrom(t *testing.T, ref, platform string, keychain authn.Keychain, img Image, cache string) {
 	t.Helper()
+	if err := img.Close(); err != nil {
+		t.Fatal(err)
+	}
 	layer := img.Layers[0]
 	if err := os.Truncate(layer.Path, layer.Size/2); err != nil {
 		t.Fatal(err)

@@ -14,10 +14,10 @@ import (
 // `zstd --long=27`.
 const maxWindow = 128 << 20
 
-// decompress undoes whatever compression a layer has. It goes by the content,
+// Decompress undoes whatever compression r has: none, gzip or zstd. It goes by the content,
 // since media types in manifests are sometimes wrong. Close of the result
 // doesn't close r.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+func Decompress(r io.Reader) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 256<<10)
 	head, err := br.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {

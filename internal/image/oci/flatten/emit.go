@@ -76,6 +76,9 @@ func (e *emitter) file(path string, n *inode) error {
 		return nil
 	}
 	n.written = path
+	if n.contents.placed {
+		return e.placed(path, n)
+	}
 	if err := e.header(path, n); err != nil {
 		return err
 	}
@@ -92,7 +95,31 @@ func (e *emitter) file(path string, n *inode) error {
 	return nil
 }
 
+// placed writes a file whose contents are there.
+func (e *emitter) placed(path string, n *inode) error {
+	to, ok := e.w.(Placer)
+	if !ok {
+		return fmt.Errorf("write %q: its contents are elsewhere", path)
+	}
+	if err := to.WriteFile(n.header(path), n.contents.offset); err != nil {
+		return fmt.Errorf("write %q: %w", path, err)
+	}
+	e.meter.add(n.contents.size)
+	e.stats.Entries++
+	e.stats.Bytes += n.contents.size
+	return nil
+}
+
 func (e *emitter) header(path string, n *inode) error {
+	if err := e.w.WriteHeader(n.header(path)); err != nil {
+		return fmt.Errorf("write %q: %w", path, err)
+	}
+	e.stats.Entries++
+	return nil
+}
+
+// header describes n under a name.
+func (n *inode) header(path string) *tar.Header {
 	hdr := &tar.Header{
 		Typeflag: n.typ,
 		Name:     path,
@@ -114,11 +141,7 @@ func (e *emitter) header(path string, n *inode) error {
 		}
 		hdr.PAXRecords[xattrPrefix+name] = value
 	}
-	if err := e.w.WriteHeader(hdr); err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
-	}
-	e.stats.Entries++
-	return nil
+	return hdr
 }
 
 // sumContents adds up the files below dir; seen holds those with several names.

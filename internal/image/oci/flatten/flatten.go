@@ -9,6 +9,7 @@ package flatten
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,17 +43,19 @@ const reportEvery = 100 * time.Millisecond
 
 // Layer is a layer in a file: a tar, plain or compressed with gzip or zstd.
 type Layer struct {
-	Path   string `json:"path"`
-	Digest string `json:"digest"`  // of the file, e.g. "sha256:…"
-	DiffID string `json:"diff_id"` // of the tar in it; checked unless empty
-	Size   int64  `json:"size"`    // of the file
+	Path   string
+	Offset int64  // where the layer starts in the file
+	Size   int64  // as it is in the file
+	Digest string // of that, e.g. "sha256:…"; empty if the file is not of a cache
+	DiffID string // of the tar; checked unless empty
 }
 
 // Options are the parameters of Layers. The zero value is good.
 type Options struct {
 	// TempDir is where the contents of files are kept meanwhile, in one
-	// nameless file; it needs as much room as the unpacked layers. Empty
-	// means the directory of the first layer.
+	// nameless file; it needs as much room as the unpacked layers, the biggest
+	// aside if the writer is a Placer. Empty means the directory of the first
+	// layer.
 	TempDir string
 	// MaxBytes bounds the tree, holes included; 0 means 1 TiB.
 	MaxBytes int64
@@ -94,15 +97,15 @@ func Layers(ctx context.Context, layers []Layer, w Writer, opts Options) (Stats,
 	}
 	defer kept.Close()
 
-	t, err := merge(ctx, layers, kept, opts)
+	t, err := merge(ctx, layers, keepers(layers, w, kept), opts)
 	if err != nil {
-		return Stats{}, noSpace(err, opts.TempDir)
+		return Stats{}, err
 	}
 	return emit(ctx, t, kept, w, opts.Progress)
 }
 
 // merge reads layers side by side and applies them in order.
-func merge(ctx context.Context, layers []Layer, kept *spool, opts Options) (*tree, error) {
+func merge(ctx context.Context, layers []Layer, kept []keeper, opts Options) (*tree, error) {
 	meter := newMeter(opts.Progress, "image-unpack", "unpacking layers", sumSizes(layers))
 	defer meter.finish()
 	budget := &budget{}
@@ -129,7 +132,7 @@ func merge(ctx context.Context, layers []Layer, kept *spool, opts Options) (*tre
 	})
 	for i, layer := range layers {
 		group.Go(func() error {
-			entries, err := readLayer(ctx, layer, kept, budget, meter)
+			entries, err := readLayer(ctx, layer, kept[i], opts.MaxBytes, budget, meter)
 			if err != nil {
 				return layerError(layers, i, err)
 			}
@@ -146,7 +149,7 @@ func merge(ctx context.Context, layers []Layer, kept *spool, opts Options) (*tre
 // layerError says which layer is at fault. Errors of the host and of the
 // context aren't the layer's.
 func layerError(layers []Layer, i int, err error) error {
-	name := fmt.Sprintf("layer %d of %d (%s)", i+1, len(layers), shortDigest(layers[i].Digest))
+	name := fmt.Sprintf("layer %d of %d (%s)", i+1, len(layers), shortDigest(cmp.Or(layers[i].Digest, layers[i].DiffID)))
 	var bad *badLayerError
 	if errors.As(err, &bad) {
 		return api.Errorf(api.CodeInvalid, "%s can't be used: %s", name, err).WithHint("%s", bad.hint)

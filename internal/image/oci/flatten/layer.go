@@ -13,22 +13,21 @@ import (
 )
 
 // readLayer reads a layer to its end, checks it, and returns its entries; the
-// contents of its files go into the spool.
-func readLayer(ctx context.Context, layer Layer, kept *spool, budget *budget, meter *meter) ([]entry, error) {
+// contents of its files go into kept.
+func readLayer(ctx context.Context, layer Layer, kept keeper, maxBytes int64, budget *budget, meter *meter) ([]entry, error) {
 	f, err := os.Open(layer.Path)
 	if err != nil {
 		return nil, fmt.Errorf("open the layer's file: %w", err)
 	}
 	defer f.Close()
-	plain, err := decompress(&meteredReader{&hostReader{ctx, f}, meter})
+	plain, err := Decompress(&meteredReader{&hostReader{ctx, io.NewSectionReader(f, layer.Offset, layer.Size)}, meter})
 	if err != nil {
 		return nil, blame(layer, err)
 	}
 	defer plain.Close()
-	ahead := newReadahead(plain)
+	ahead := newReadahead(plain, sha256.New())
 	defer ahead.Close()
-	hash := sha256.New()
-	r := &boundedReader{r: io.TeeReader(ahead, hash), left: kept.max}
+	r := &boundedReader{r: ahead, left: maxBytes}
 	entries, err := readEntries(r, kept, budget)
 	if err != nil {
 		return nil, blame(layer, err)
@@ -39,7 +38,7 @@ func readLayer(ctx context.Context, layer Layer, kept *spool, budget *budget, me
 		return nil, blame(layer, err)
 	}
 	if layer.DiffID != "" {
-		if got := "sha256:" + hex.EncodeToString(hash.Sum(nil)); got != layer.DiffID {
+		if got := "sha256:" + hex.EncodeToString(ahead.sum()); got != layer.DiffID {
 			return nil, blame(layer, badLayer("its content is %s, but the image's configuration says %s",
 				shortDigest(got), shortDigest(layer.DiffID)))
 		}
@@ -47,7 +46,7 @@ func readLayer(ctx context.Context, layer Layer, kept *spool, budget *budget, me
 	return entries, nil
 }
 
-func readEntries(r io.Reader, kept *spool, budget *budget) ([]entry, error) {
+func readEntries(r io.Reader, kept keeper, budget *budget) ([]entry, error) {
 	var entries []entry
 	tr := tar.NewReader(r)
 	buf := make([]byte, chunkSize)
@@ -132,7 +131,7 @@ func (e *hostError) Unwrap() error { return e.err }
 // hostReader marks the errors of a file, and fails once ctx has ended.
 type hostReader struct {
 	ctx context.Context
-	f   *os.File
+	f   io.Reader
 }
 
 func (h *hostReader) Read(p []byte) (int, error) {

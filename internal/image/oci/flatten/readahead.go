@@ -1,48 +1,86 @@
 package flatten
 
-import "io"
+import (
+	"hash"
+	"io"
+	"sync"
+	"sync/atomic"
+)
 
 const (
-	readaheadBlocks = 4
+	readaheadBlocks = 8
 	readaheadSize   = 256 << 10
 )
 
-// readahead reads from a reader in the background, so that decompressing and
-// what is done with the result use two processors.
+// readahead reads from a reader in the background, and hashes what it read in
+// the background as well, so that decompressing, hashing and what is done with
+// the result use several processors.
 type readahead struct {
-	full, empty chan block
-	current     block
+	full, empty chan *block
+	current     *block
 	rest        []byte // of current
-	done        chan struct{}
+	hash        hash.Hash
+	hashed      chan struct{} // closed when hash has everything
+	stop        chan struct{}
+	running     sync.WaitGroup
 }
 
 type block struct {
-	data []byte
-	err  error // what came after data
+	data  []byte
+	err   error        // what came after data
+	users atomic.Int32 // that still need it
 }
 
 // newReadahead starts reading r. Close ends that.
-func newReadahead(r io.Reader) *readahead {
+func newReadahead(r io.Reader, h hash.Hash) *readahead {
 	a := &readahead{
-		full:  make(chan block, readaheadBlocks),
-		empty: make(chan block, readaheadBlocks),
-		done:  make(chan struct{}),
+		full:   make(chan *block, readaheadBlocks),
+		empty:  make(chan *block, readaheadBlocks),
+		hash:   h,
+		hashed: make(chan struct{}),
+		stop:   make(chan struct{}),
 	}
 	for range readaheadBlocks {
-		a.empty <- block{data: make([]byte, readaheadSize)}
+		a.empty <- &block{data: make([]byte, readaheadSize)}
 	}
-	go a.run(r)
+	// Each channel has room for every block there is: only waiting for an
+	// empty one blocks.
+	toHash := make(chan *block, readaheadBlocks)
+	a.running.Go(func() { a.read(r, toHash) })
+	a.running.Go(func() {
+		defer close(a.hashed)
+		for b := range toHash {
+			a.hash.Write(b.data)
+			a.release(b)
+		}
+	})
 	return a
 }
 
-func (a *readahead) run(r io.Reader) {
-	defer close(a.done)
-	for b := range a.empty {
+func (a *readahead) read(r io.Reader, toHash chan<- *block) {
+	defer close(toHash)
+	for {
+		var b *block
+		select {
+		case b = <-a.empty:
+		case <-a.stop:
+			return
+		}
 		n, err := fill(r, b.data[:readaheadSize])
-		a.full <- block{b.data[:n], err} // has room for every block there is
+		b.data, b.err = b.data[:n], err
+		b.users.Store(2)
+		toHash <- b
+		a.full <- b
 		if err != nil {
 			return
 		}
+	}
+}
+
+// release makes a block empty once nobody needs it.
+func (a *readahead) release(b *block) {
+	if b.users.Add(-1) == 0 {
+		a.empty <- b
 	}
 }
 
@@ -60,11 +98,11 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 // Read implements io.Reader.
 func (a *readahead) Read(p []byte) (int, error) {
 	for len(a.rest) == 0 {
-		if a.current.err != nil {
-			return 0, a.current.err
-		}
-		if a.current.data != nil {
-			a.empty <- a.current
+		if a.current != nil {
+			if a.current.err != nil {
+				return 0, a.current.err
+			}
+			a.release(a.current)
 		}
 		a.current = <-a.full
 		a.rest = a.current.data
@@ -74,10 +112,16 @@ func (a *readahead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// sum returns the hash of everything. Read must have come to the end.
+func (a *readahead) sum() []byte {
+	<-a.hashed
+	return a.hash.Sum(nil)
+}
+
 // Close stops the reading and waits until the reader is no longer used. Read
 // must not be called after it.
 func (a *readahead) Close() error {
-	close(a.empty)
-	<-a.done
+	close(a.stop)
+	a.running.Wait()
 	return nil
 }

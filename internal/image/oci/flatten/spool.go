@@ -19,10 +19,9 @@ const chunkSize = 64 << 10
 // keeps. It is a file without a name, so that nothing of it stays whatever
 // happens to this process. It is safe for concurrent use.
 type spool struct {
-	f    *os.File
-	end  atomic.Int64
-	max  int64
-	zero [chunkSize]byte
+	f   *os.File
+	end atomic.Int64
+	max int64
 }
 
 func newSpool(dir string, maxBytes int64) (*spool, error) {
@@ -42,6 +41,11 @@ func newSpool(dir string, maxBytes int64) (*spool, error) {
 	return &spool{f: f, max: maxBytes}, nil
 }
 
+var zeroChunk [chunkSize]byte
+
+// isZero looks at no more than a chunk.
+func isZero(p []byte) bool { return bytes.Equal(p, zeroChunk[:len(p)]) }
+
 // Close frees the space.
 func (s *spool) Close() error { return s.f.Close() }
 
@@ -51,13 +55,14 @@ type contents struct {
 	// data lists the parts that aren't zeros, if any whole chunk is; they
 	// alone are in the spool. Otherwise it is nil.
 	data []run
+	// placed says that they are at the offset of a Placer instead.
+	placed bool
 }
 
 // run is a part of a file.
 type run struct{ start, end int64 }
 
-// store copies size bytes from r. buf is scratch space of chunkSize bytes.
-// Errors of r come back as they are.
+// store implements keeper.
 func (s *spool) store(r io.Reader, size int64, buf []byte) (contents, error) {
 	c := contents{size: size}
 	var err error
@@ -67,19 +72,16 @@ func (s *spool) store(r io.Reader, size int64, buf []byte) (contents, error) {
 	var data []run
 	holes := false
 	for at := int64(0); at < size; {
-		n, err := io.ReadFull(r, buf[:min(chunkSize, size-at)])
+		n, err := readChunk(r, buf, size-at)
 		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
 			return c, err
 		}
 		next := at + int64(n)
-		if bytes.Equal(buf[:n], s.zero[:n]) {
+		if isZero(buf[:n]) {
 			holes = true
 		} else {
 			if _, err := s.f.WriteAt(buf[:n], c.offset+at); err != nil {
-				return c, &hostError{fmt.Errorf("keep contents: %w", err)}
+				return c, &hostError{noSpace(fmt.Errorf("keep contents: %w", err), filepath.Dir(s.f.Name()))}
 			}
 			data = extend(data, at, next)
 		}
@@ -110,7 +112,7 @@ func (s *spool) allocate(size int64) (int64, error) {
 			offset = (end + chunkSize - 1) &^ (chunkSize - 1)
 		}
 		if size > s.max-offset {
-			return 0, badLayer("the files in the image have more than %d GiB", s.max>>30)
+			return 0, errTooBig
 		}
 		if s.end.CompareAndSwap(end, offset+size) {
 			return offset, nil

@@ -1,0 +1,296 @@
+package oci
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"banger/internal/api"
+	"banger/internal/image/oci/flatten"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Bounds on archives.
+const (
+	maxArchiveEntries = 1 << 16
+	maxArchiveLinks   = 8
+	maxManifest       = 4 << 20
+)
+
+// LoadOptions are the parameters of Load. The zero value is good.
+type LoadOptions struct {
+	// Dir is where an archive that is itself compressed is unpacked to. The
+	// file stays there, for the layers are parts of it. Empty means the
+	// archive's own directory.
+	Dir string
+	// Platform is as in Options.
+	Platform string
+}
+
+// Load reads an image from an archive as `docker save` and `podman save` write
+// it, in docker's own format or with an OCI layout in it. The layers are read
+// from the archive itself, when they are flattened and checked.
+//
+// Errors: api.CodeInvalid for what is no archive of one image, api.CodeNotFound
+// if the image is for another platform.
+func Load(ctx context.Context, path string, opts LoadOptions) (Image, error) {
+	platform, err := parsePlatform(opts.Platform)
+	if err != nil {
+		return Image{}, err
+	}
+	w := wanted{filepath.Base(path), platform}
+	plain, err := unpacked(ctx, w, path, opts.Dir)
+	if err != nil {
+		return Image{}, err
+	}
+	a, err := openArchive(ctx, w, plain)
+	if err != nil {
+		return Image{}, err
+	}
+	defer a.f.Close()
+	if _, ok := a.files["index.json"]; ok {
+		return a.fromLayout()
+	}
+	return a.fromDocker()
+}
+
+// unpacked returns the path of the archive without its compression, if it has
+// one.
+func unpacked(ctx context.Context, w wanted, archive, dir string) (_ string, err error) {
+	f, err := os.Open(archive)
+	if err != nil {
+		return "", fmt.Errorf("open the archive: %w", err)
+	}
+	defer f.Close()
+	const magic = 257 // where a tar says what it is, POSIX.1-2001 pax
+	head := make([]byte, magic+5)
+	if n, err := f.ReadAt(head, 0); n == len(head) && string(head[magic:]) == "ustar" {
+		return archive, nil
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the archive: %w", err)
+	}
+	plain, err := flatten.Decompress(&ctxReader{ctx, f})
+	if err != nil {
+		return "", w.invalid("it is no tar: %v", err)
+	}
+	defer plain.Close()
+	if dir == "" {
+		dir = filepath.Dir(archive)
+	}
+	out, err := os.CreateTemp(dir, "archive-*.tar")
+	if err != nil {
+		return "", fmt.Errorf("create a file to unpack the archive to: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, out.Close()); err != nil {
+			err = errors.Join(err, os.Remove(out.Name()))
+		}
+	}()
+	_, err = io.Copy(out, plain)
+	var host *fs.PathError
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "", api.Errorf(api.CodeHost, "the disk that holds %s is full", dir).WithHint("make room there and try again")
+	case errors.As(err, &host), ctx.Err() != nil:
+		return "", fmt.Errorf("unpack the archive: %w", err)
+	case err != nil:
+		return "", w.invalid("it is damaged: %v", err)
+	}
+	return out.Name(), nil
+}
+
+// archive is a tar whose files are read by offset. Names in it are looked up
+// among its own entries and never on the host.
+type archive struct {
+	wanted
+	f     *os.File
+	files map[string]section
+	links map[string]string // from old versions of docker, which linked layers that are there twice
+}
+
+// section is where a file is in an archive.
+type section struct{ offset, size int64 }
+
+func openArchive(ctx context.Context, w wanted, file string) (*archive, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("open the archive: %w", err)
+	}
+	a := &archive{wanted: w, f: f, files: make(map[string]section), links: make(map[string]string)}
+	if err := a.list(ctx); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// list finds the files. Of several with the same name the last one counts, as
+// in an extraction.
+func (a *archive) list(ctx context.Context) error {
+	tr := tar.NewReader(a.f)
+	for range maxArchiveEntries {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return a.invalid("it is damaged: %v", err)
+		}
+		name := cleanName(hdr.Name)
+		switch hdr.Typeflag {
+		case tar.TypeReg:
+			// The reader reads no further than the header.
+			offset, err := a.f.Seek(0, io.SeekCurrent)
+			if err != nil {
+				return fmt.Errorf("read the archive: %w", err)
+			}
+			if isSparse(hdr) {
+				return a.invalid("%q in it is a sparse file", name)
+			}
+			delete(a.links, name)
+			a.files[name] = section{offset, hdr.Size}
+		case tar.TypeSymlink:
+			a.links[name] = cleanName(path.Join(path.Dir(name), hdr.Linkname))
+		case tar.TypeLink:
+			a.links[name] = cleanName(hdr.Linkname)
+		}
+	}
+	return a.invalid("it has more than %d entries", maxArchiveEntries)
+}
+
+// isSparse reports whether what is in the archive isn't what is in the file.
+func isSparse(hdr *tar.Header) bool {
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+func cleanName(name string) string { return path.Clean("/" + name)[1:] }
+
+// find returns where a file is.
+func (a *archive) find(name string) (section, error) {
+	at := cleanName(name)
+	for range maxArchiveLinks {
+		target, ok := a.links[at]
+		if !ok {
+			break
+		}
+		at = target
+	}
+	if s, ok := a.files[at]; ok {
+		return s, nil
+	}
+	return section{}, a.invalid("it lacks the file %q", name)
+}
+
+// read returns the content of a small file.
+func (a *archive) read(name string, limit int64) ([]byte, error) {
+	s, err := a.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if s.size > limit {
+		return nil, a.invalid("%q in it has %d bytes", name, s.size)
+	}
+	data := make([]byte, s.size)
+	if _, err := a.f.ReadAt(data, s.offset); err != nil {
+		return nil, fmt.Errorf("read %q in the archive: %w", name, err)
+	}
+	return data, nil
+}
+
+// fromDocker reads docker's own format: manifest.json lists the files of each
+// image.
+func (a *archive) fromDocker() (Image, error) {
+	raw, err := a.read("manifest.json", maxManifest)
+	if err != nil {
+		return Image{}, err
+	}
+	var images []struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
+	if err := json.Unmarshal(raw, &images); err != nil {
+		return Image{}, a.invalid("its manifest.json can't be read: %v", err)
+	}
+	if len(images) != 1 {
+		return Image{}, a.several(len(images))
+	}
+	config, err := a.read(images[0].Config, maxConfig)
+	if err != nil {
+		return Image{}, err
+	}
+	ref := ""
+	if tags := images[0].RepoTags; len(tags) > 0 {
+		ref = tags[0]
+	}
+	var layers []section
+	for _, name := range images[0].Layers {
+		s, err := a.find(name)
+		if err != nil {
+			return Image{}, err
+		}
+		layers = append(layers, s)
+	}
+	return a.image(ref, digestOf(config), config, layers, nil)
+}
+
+// image puts an image together and checks that its parts belong together.
+func (a *archive) image(ref, digest string, rawConfig []byte, layers []section, listed *v1.Platform) (Image, error) {
+	config, err := readConfig(bytes.NewReader(rawConfig))
+	if err != nil {
+		return Image{}, a.invalid("%v", err)
+	}
+	if err := a.checkConfig(config, len(layers), listed); err != nil {
+		return Image{}, err
+	}
+	img := Image{
+		Digest:   digest,
+		Platform: platformOf(config, listed).String(),
+		Config:   newConfig(config),
+	}
+	if normal, err := NormalRef(ref); err == nil {
+		img.Ref = normal
+	}
+	for i, s := range layers {
+		img.Layers = append(img.Layers, flatten.Layer{
+			Path: a.f.Name(), Offset: s.offset, Size: s.size, DiffID: config.RootFS.DiffIDs[i].String(),
+		})
+	}
+	return img, nil
+}
+
+func (a *archive) several(n int) error {
+	return a.invalid("it holds %d images instead of one", n)
+}
+
+// ctxReader fails once its context has ended.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}

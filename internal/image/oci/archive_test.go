@@ -1,0 +1,232 @@
+package oci
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+	"banger/internal/image/oci/flatten"
+	lt "banger/internal/image/oci/layertest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// archiveFile writes an archive with the entries.
+func archiveFile(t *testing.T, entries ...any) string {
+	t.Helper()
+	return lt.WriteFile(t, lt.Tar(t, entries...))
+}
+
+// layoutEntries returns the files of an OCI layout.
+func layoutEntries(t *testing.T, index v1.ImageIndex) []any {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := layout.Write(dir, index); err != nil {
+		t.Fatal(err)
+	}
+	var entries []any
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		entries = append(entries, lt.Reg(strings.TrimPrefix(path, dir+"/"), string(data)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// treeOf flattens an image and lists its tree.
+func treeOf(t *testing.T, img Image) string {
+	t.Helper()
+	var b bytes.Buffer
+	if _, err := flatten.Layers(context.Background(), img.Layers, tar.NewWriter(&b), flatten.Options{TempDir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	return lt.List(t, &b)
+}
+
+const savedTree = `d 755 0:0 ./
+d 755 0:0 etc/
+f 644 0:0 etc/new "new"
+`
+
+func savedImage(t *testing.T, platform string) v1.Image {
+	t.Helper()
+	return imageOf(t, platform, lt.Tar(t, lt.Dir("etc", 0o755), lt.Reg("etc/old", "old")),
+		lt.Tar(t, lt.Reg("etc/new", "new"), lt.Whiteout("etc/old")))
+}
+
+// dockerFiles are the files of an archive in docker's format before version 25,
+// whose second layer is a link to where the first image that had it kept it.
+func dockerFiles(t *testing.T) (files []any, config string) {
+	t.Helper()
+	one := lt.Tar(t, lt.Dir("etc", 0o755), lt.Reg("etc/old", "old"))
+	two := lt.Tar(t, lt.Reg("etc/new", "new"), lt.Whiteout("etc/old"))
+	config = fmt.Sprintf(`{"architecture":"amd64","os":"linux","config":{"Env":["A=b"],"User":"me"},"rootfs":{"type":"layers","diff_ids":[%q,%q]}}`,
+		lt.Digest(one), lt.Digest(two))
+	return []any{
+		lt.Dir("one", 0o755), lt.Reg("one/layer.tar", string(one)), lt.Reg("three/layer.tar", string(two)),
+		lt.Dir("two", 0o755), lt.Symlink("two/layer.tar", "../three/layer.tar"), lt.Reg("config.json", config),
+	}, config
+}
+
+const dockerManifest = `[{"Config":"config.json","RepoTags":["app:1"],"Layers":["one/layer.tar","two/layer.tar"]}]`
+
+func TestLoad(t *testing.T) {
+	img := savedImage(t, "linux/amd64")
+	tag, err := name.NewTag("app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var docker bytes.Buffer
+	if err := tarball.Write(tag, img, &docker); err != nil {
+		t.Fatal(err)
+	}
+	named := v1.Descriptor{Annotations: map[string]string{"io.containerd.image.name": "docker.io/library/app:1", "org.opencontainers.image.ref.name": "1"}}
+	single := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img, Descriptor: named})
+	multi := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: imageOf(t, "linux/arm64", lt.Tar(t, lt.Reg("arm", ""))), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
+		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}})
+	nested := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: multi, Descriptor: named})
+	old, _ := dockerFiles(t)
+	old = append(old, lt.Reg("./manifest.json", dockerManifest))
+	// Since version 25, docker writes both formats.
+	both := append(layoutEntries(t, single), lt.Reg("manifest.json", dockerManifest))
+	for name, data := range map[string][]byte{
+		"docker":            docker.Bytes(),
+		"docker before 25":  lt.Tar(t, old...),
+		"docker from 25 on": lt.Tar(t, both...),
+		"layout":            lt.Tar(t, layoutEntries(t, single)...),
+		"several platforms": lt.Tar(t, layoutEntries(t, nested)...),
+		"gzip":              lt.Gzip(t, lt.Tar(t, old...)),
+		"zstd":              lt.Zstd(t, lt.Tar(t, both...)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Load(context.Background(), lt.WriteFile(t, data), LoadOptions{Dir: t.TempDir(), Platform: "linux/amd64"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Ref != "index.docker.io/library/app:1" || got.Platform != "linux/amd64" || !strings.HasPrefix(got.Digest, "sha256:") {
+				t.Errorf("image = %s %s %s", got.Ref, got.Platform, got.Digest)
+			}
+			if diff := cmp.Diff(savedTree, treeOf(t, got)); diff != "" {
+				t.Errorf("tree (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	files, config := dockerFiles(t)
+	img, err := Load(context.Background(), archiveFile(t, append(files, lt.Reg("manifest.json", dockerManifest))...), LoadOptions{Platform: "linux/amd64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{Env: []string{"A=b"}, User: "me"}
+	if diff := cmp.Diff(want, img.Config); diff != "" {
+		t.Errorf("configuration (-want +got):\n%s", diff)
+	}
+	if img.Digest != lt.Digest([]byte(config)) {
+		t.Errorf("digest = %s, want that of the configuration", img.Digest)
+	}
+}
+
+func TestHostileArchives(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, config := dockerFiles(t)
+	docker := func(manifest string, more ...any) []byte {
+		return lt.Tar(t, append(append(files, lt.Reg("manifest.json", manifest)), more...)...)
+	}
+	good := docker(dockerManifest)
+	single := layoutEntries(t, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: savedImage(t, "linux/amd64")}))
+	double := layoutEntries(t, mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: savedImage(t, "linux/amd64")}, mutate.IndexAddendum{Add: savedImage(t, "linux/arm64")}))
+	// damagedLayout changes the content of blobs without changing its length.
+	damagedLayout := func(marker string) []byte {
+		var changed []any
+		for _, e := range single {
+			f := *e.(*lt.File)
+			if strings.HasPrefix(f.Name, "blobs/") {
+				f.Content = strings.Replace(f.Content, marker, strings.ToUpper(marker), 1)
+			}
+			changed = append(changed, &f)
+		}
+		return lt.Tar(t, changed...)
+	}
+	loop := lt.Symlink("loop", "loop")
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"empty", nil, "lacks the file"},
+		{"bzip2", []byte("BZh91AY&SY"), "neither gzip nor zstd"},
+		{"cut gzip", lt.Gzip(t, good)[:1000], "damaged"},
+		{"no tar", []byte(strings.Repeat("no tar ", 1000)), "damaged"},
+		{"no image", lt.Tar(t, lt.Reg("etc/passwd", "")), `lacks the file "manifest.json"`},
+		{"cut", good[:len(good)/2], "damaged"},
+		{"no manifest", docker(""), "manifest.json can't be read"},
+		{"no images", docker("[]"), "holds 0 images"},
+		{"several images", docker(`[{"Config":"a"},{"Config":"b"}]`), "holds 2 images"},
+		{"several in a layout", lt.Tar(t, double...), "holds 2 images"},
+		{"missing layer", docker(strings.Replace(dockerManifest, "one/layer.tar", "none/layer.tar", 1)), `lacks the file "none/layer.tar"`},
+		{"missing configuration", docker(strings.Replace(dockerManifest, "config.json", "none.json", 1)), `lacks the file "none.json"`},
+		{"a layer less", docker(strings.Replace(dockerManifest, `,"two/layer.tar"`, "", 1)), "its manifest has 1 layers"},
+		{"a path of the host", docker(strings.Replace(dockerManifest, "config.json", secret, 1)), "lacks the file"},
+		{"a path that leads out", docker(strings.Replace(dockerManifest, "config.json", strings.Repeat("../", 20)+secret[1:], 1)), "lacks the file"},
+		{"a link that leads out", docker(strings.Replace(dockerManifest, "config.json", "link", 1), lt.Symlink("link", secret)), "lacks the file"},
+		{"links in a circle", docker(strings.Replace(dockerManifest, "config.json", "loop", 1), loop), "lacks the file"},
+		{"a directory as layer", docker(strings.Replace(dockerManifest, "one/layer.tar", "one", 1)), `lacks the file "one"`},
+		{"a strange configuration", docker(dockerManifest, lt.Reg("config.json", "<html>")), "configuration"},
+		{"a huge manifest", docker(strings.Repeat(" ", maxManifest+1)), "bytes"},
+		{"a changed configuration", damagedLayout("amd64"), "what should be sha256:"},
+		{"another platform", docker(dockerManifest, lt.Reg("config.json", strings.Replace(config, "amd64", "riscv64", 1))), "not available for linux/amd64"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			_, err := Load(context.Background(), lt.WriteFile(t, c.data), LoadOptions{Dir: dir, Platform: "linux/amd64"})
+			if !errors.Is(err, api.ErrInvalid) && !errors.Is(err, api.ErrNotFound) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error = %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+// Layers are checked when they are read.
+func TestArchiveWithAnotherLayer(t *testing.T) {
+	files, _ := dockerFiles(t)
+	files = append(files, lt.Reg("manifest.json", dockerManifest), lt.Reg("one/layer.tar", string(lt.Tar(t, lt.Reg("etc/evil", "x")))))
+	path := archiveFile(t, files...)
+	img, err := Load(context.Background(), path, LoadOptions{Platform: "linux/amd64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = flatten.Layers(context.Background(), img.Layers, tar.NewWriter(&bytes.Buffer{}), flatten.Options{TempDir: t.TempDir()})
+	if !errors.Is(err, api.ErrInvalid) || !strings.HasPrefix(err.Error(), "layer 1 of 2 (sha256:") {
+		t.Errorf("error = %v, want one about layer 1", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the user's archive is gone: %v", err)
+	}
+}
