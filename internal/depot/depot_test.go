@@ -25,10 +25,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newDepot(t *testing.T) (*Depot[string], string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "depot")
+	return newDepotAt(filepath.Join(t.TempDir(), "depot"), "content")
+}
+
+// newDepotAt returns a depot of directories that hold these files; it loads
+// their contents, one after the other.
+func newDepotAt(dir string, files ...string) (*Depot[string], string) {
 	load := func(dir string) (string, error) {
-		data, err := os.ReadFile(filepath.Join(dir, "content"))
-		return string(data), err
+		var all string
+		for _, file := range files {
+			data, err := os.ReadFile(filepath.Join(dir, file))
+			if err != nil {
+				return "", err
+			}
+			all += string(data)
+		}
+		return all, nil
 	}
 	return New(dir, load, slog.New(slog.DiscardHandler)), dir
 }
