@@ -166,8 +166,22 @@ func (l Layout) ImagesDir() string { return filepath.Join(l.Data, "images") }
 // KernelsDir holds a directory per kernel.
 func (l Layout) KernelsDir() string { return filepath.Join(l.Data, "kernels") }
 
+// FirecrackerDir holds a directory per Firecracker release that "banger setup"
+// installed.
+func (l Layout) FirecrackerDir() string { return filepath.Join(l.Data, "firecracker") }
+
+// DownloadsDir holds downloads until they are unpacked, and the starts of
+// those that were cut off.
+func (l Layout) DownloadsDir() string { return filepath.Join(l.Cache, "downloads") }
+
 // InitramfsDir holds one initramfs per kernel and agent build.
 func (l Layout) InitramfsDir() string { return filepath.Join(l.Cache, "initramfs") }
+
+// OCICache holds the layers of registries' images, by digest.
+func (l Layout) OCICache() string { return filepath.Join(l.Cache, "oci") }
+
+// RemoteCatalog is the last catalog that was fetched from catalog_url.
+func (l Layout) RemoteCatalog() string { return filepath.Join(l.Cache, "catalog.toml") }
 
 // KVMProbe is the cached result of the KVM probe.
 func (l Layout) KVMProbe() string { return filepath.Join(l.Cache, "kvm-probe.json") }

@@ -1,0 +1,168 @@
+// Package download fetches files over HTTP: it goes on where an earlier
+// attempt stopped, survives dropped connections, and lets a file appear only
+// when it is complete and what it should be.
+package download
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/hosttool"
+)
+
+// Options says how to download. The zero value is fine.
+type Options struct {
+	SHA256   string                  // in hex; checked if not empty
+	MaxBytes int64                   // a longer file is an error; 0: any length
+	Progress func(done, total int64) // in bytes; total is 0 while it isn't known; must be quick; calls don't overlap
+	Client   *http.Client            // nil: one that takes proxies from the environment
+	Log      *slog.Logger            // nil: none
+	Retry    *Retry                  // nil: DefaultRetry
+}
+
+// Waiting for another download of the same file: how often to look.
+const (
+	firstLook = 20 * time.Millisecond
+	lastLook  = 500 * time.Millisecond
+)
+
+// File downloads rawURL, which is of http or https, to path and replaces what
+// is there, unless that has the SHA256 already. What is fetched before an
+// error stays beside path, with suffix ".partial", for the next call to go on
+// with, as far as the server or the SHA256 can tell that it is of the same
+// file. While another call, in whatever process, downloads to the same path,
+// File waits for it and takes its result.
+//
+// A file that can't be had, that is longer than MaxBytes, or that isn't what
+// SHA256 says, is an *api.Error, and so is a full disk; of the latter three
+// nothing stays.
+func File(ctx context.Context, rawURL, path string, o Options) error {
+	u, err := parse(rawURL)
+	if err != nil {
+		return err
+	}
+	o.SHA256 = strings.ToLower(o.SHA256)
+	if o.SHA256 != "" && !validSHA256(o.SHA256) {
+		return api.Errorf(api.CodeInvalid, "%q is not a sha256 in hex", o.SHA256).
+			WithHint("it has 64 digits; sha256sum prints it")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("create the directory for a download: %w", err)
+	}
+	t := newTransfer(u, o)
+	before, err := stat(path)
+	if err != nil {
+		return err
+	}
+	for look := firstLook; ; look = min(2*look, lastLook) {
+		f, err := lock(path + partialSuffix)
+		if err != nil {
+			return hosttool.NoSpace(err, filepath.Dir(path))
+		}
+		if f != nil {
+			return t.into(ctx, f, path, before)
+		}
+		if info, err := os.Stat(path + partialSuffix); err == nil {
+			t.progress(info.Size(), 0)
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// into downloads into the locked partial file f and gives it its name. Closing
+// it ends the lock. before is what was at path when the wait for the lock
+// began, nil if nothing was.
+func (t *transfer) into(ctx context.Context, f *os.File, path string, before fs.FileInfo) error {
+	defer f.Close()
+	there, err := t.satisfied(path, before)
+	if err != nil || there {
+		return errors.Join(err, dropIfEmpty(f))
+	}
+	err = t.download(ctx, f)
+	if err == nil {
+		err = finish(f, path)
+	}
+	if err == nil {
+		return nil
+	}
+	full := hosttool.NoSpace(err, filepath.Dir(path))
+	var useless *uselessError
+	if full != err || errors.As(err, &useless) { //nolint:errorlint // whether NoSpace took it for its own
+		if rmErr := dropPartial(f); rmErr != nil {
+			return errors.Join(full, rmErr)
+		}
+		return full
+	}
+	return errors.Join(err, dropIfEmpty(f))
+}
+
+// satisfied reports whether the file at path is one that another call has put
+// there meanwhile, or one with the right sum.
+func (t *transfer) satisfied(path string, before fs.FileInfo) (bool, error) {
+	now, err := stat(path)
+	if err != nil || now == nil {
+		return false, err
+	}
+	if t.SHA256 == "" {
+		return before == nil || !os.SameFile(before, now), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("check a file that was downloaded earlier: %w", err)
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return false, fmt.Errorf("check a file that was downloaded earlier: %w", err)
+	}
+	return hex.EncodeToString(hash.Sum(nil)) == t.SHA256, nil
+}
+
+// uselessError means that what was fetched isn't worth keeping.
+type uselessError struct{ err *api.Error }
+
+func (e *uselessError) Error() string { return e.err.Error() }
+func (e *uselessError) Unwrap() error { return e.err }
+
+func parse(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, api.Errorf(api.CodeInvalid, "%q is not a URL of http or https", rawURL)
+	}
+	return u, nil
+}
+
+func validSHA256(s string) bool {
+	ok, err := regexp.MatchString("^[0-9a-f]{64}$", s)
+	return err == nil && ok
+}
+
+// stat returns nil if there is nothing at path.
+func stat(path string) (fs.FileInfo, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for an earlier download: %w", err)
+	}
+	return info, nil
+}
