@@ -1,0 +1,120 @@
+package setup
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/api"
+	"banger/internal/hosttool"
+)
+
+// Bounds of what is taken for a release: archives have about 8 MiB, programs
+// 4 MiB.
+const (
+	maxArchive = 256 << 20
+	maxProgram = 128 << 20
+)
+
+// unpack writes the programs of the archive at file into dir.
+func unpack(ctx context.Context, file string, a archive, dir string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	zipped, err := gzip.NewReader(f)
+	if err != nil {
+		return a.damaged(err)
+	}
+	missing := map[string]string{a.member(firecracker): firecracker, a.member(jailer): jailer}
+	for members := tar.NewReader(zipped); len(missing) > 0; {
+		header, err := members.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return a.damaged(err)
+		}
+		name := path.Clean(header.Name)
+		program, wanted := missing[name]
+		if !wanted {
+			continue
+		}
+		if header.Typeflag != tar.TypeReg || header.Size > maxProgram {
+			return a.damaged(fmt.Errorf("%s is not a program", name))
+		}
+		if err := write(ctx, members, filepath.Join(dir, program)); err != nil {
+			return hosttool.NoSpace(fmt.Errorf("unpack %s: %w", program, err), dir)
+		}
+		delete(missing, name)
+	}
+	for name := range missing {
+		return a.damaged(fmt.Errorf("%s is not in it", name))
+	}
+	return nil
+}
+
+// damaged is the error about an archive that has the right sum and still isn't
+// what it should be.
+func (a archive) damaged(err error) error {
+	return api.Errorf(api.CodeInvalid, "the archive %s can't be used: %v", a.name(), err)
+}
+
+// write writes a program.
+func write(ctx context.Context, r io.Reader, path string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, r); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o755); err != nil { // whatever the umask
+		return err
+	}
+	return f.Close()
+}
+
+// lockPoll is how often a waiting Install looks whether it is its turn.
+const lockPoll = 50 * time.Millisecond
+
+// lock makes dir and waits until no other Install works in it.
+func lock(ctx context.Context, dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, hosttool.NoSpace(fmt.Errorf("create Firecracker's directory: %w", err), dir)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open Firecracker's directory: %w", err)
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("lock Firecracker's directory: %w", err)
+		}
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			f.Close()
+			return nil, context.Cause(ctx)
+		}
+	}
+}
