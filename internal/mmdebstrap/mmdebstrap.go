@@ -31,9 +31,12 @@ type Tree struct {
 	Suite       string   // e.g. "bookworm"
 	Packages    []string // besides those of the variant
 	DpkgOptions []string // kept in the tree for its own dpkg, e.g. "path-exclude=/usr/share/man/*"
-	// Hooks are shell commands that run when all is installed, with the
-	// tree's path as $1. Not for Extract.
-	Hooks []string
+	// Archives are tar files that are unpacked into the tree when all is
+	// installed; symbolic links can't lead them out of it. Not for Extract.
+	Archives []string
+	// Commands are shell commands that run in the tree after that, with the
+	// network. The first one that fails ends the run. Not for Extract.
+	Commands []string
 }
 
 // Step tells how far a run is.
@@ -95,8 +98,15 @@ func arguments(tree Tree, target string) []string {
 	for _, o := range tree.DpkgOptions {
 		args = append(args, "--dpkgopt="+o)
 	}
-	for _, h := range tree.Hooks {
-		args = append(args, "--customize-hook="+h)
+	for _, a := range tree.Archives {
+		args = append(args, "--customize-hook=tar-in "+quote(a)+" /")
+	}
+	for _, c := range tree.Commands {
+		args = append(args, "--chrooted-customize-hook="+c)
 	}
 	return append(args, tree.Suite, target)
 }
+
+// quote makes one word of s for mmdebstrap's special hooks, which split words
+// as a shell does.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -102,11 +102,11 @@ func TestStages(t *testing.T) {
 func TestArguments(t *testing.T) {
 	got := arguments(Tree{
 		Variant: MinBase, Suite: "bookworm", Packages: []string{"git", "make"},
-		DpkgOptions: []string{"path-exclude=/usr/share/man/*"}, Hooks: []string{`rm "$1/etc/hostname"`},
+		DpkgOptions: []string{"path-exclude=/usr/share/man/*"}, Archives: []string{"/it's here.tar"}, Commands: []string{"locale-gen"},
 	}, "/target")
 	want := []string{
 		"--verbose", "--mode=root", "--format=directory", "--variant=minbase", "--include=git,make",
-		"--dpkgopt=path-exclude=/usr/share/man/*", `--customize-hook=rm "$1/etc/hostname"`, "bookworm", "/target",
+		"--dpkgopt=path-exclude=/usr/share/man/*", `--customize-hook=tar-in '/it'\''s here.tar' /`, "--chrooted-customize-hook=locale-gen", "bookworm", "/target",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

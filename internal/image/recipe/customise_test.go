@@ -1,13 +1,14 @@
-package image
+package recipe
 
 import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"banger/internal/catalog"
 )
 
 // newTree makes a tree with the given files, whose content is their name.
@@ -60,23 +61,20 @@ func look(t *testing.T, tree string) []string {
 func TestCustomise(t *testing.T) {
 	tree := newTree(t, "dev/null", "dev/shm/x", "etc/hostname", "etc/fstab",
 		"etc/systemd/system/a.service", "etc/systemd/system/keep.service", "root/.ssh/id")
-	r := recipe{
+	r := catalog.ImageRecipe{
 		Empty:    []string{"dev", "sys"},
 		Remove:   []string{"etc/hostname", "etc/missing", "root/.ssh"},
 		Masked:   []string{"a.service", "b.timer"},
-		Files:    []file{{"etc/fstab", 0o644, "new"}, {"new/dir/file", 0o755, "script"}, {"etc/id", 0o444, ""}},
 		RealDirs: []string{"/var/lib/docker", "/root"},
 	}
 	if err := customise(tree, r); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
-		"etc/fstab -rw-r--r-- new",
-		"etc/id -r--r--r-- ",
+		"etc/fstab -rw------- etc/fstab",
 		"etc/systemd/system/a.service -> /dev/null",
 		"etc/systemd/system/b.timer -> /dev/null",
 		"etc/systemd/system/keep.service -rw------- etc/systemd/system/keep.service",
-		"new/dir/file -rwxr-xr-x script",
 	}
 	if diff := cmp.Diff(want, look(t, tree)); diff != "" {
 		t.Error(diff)
@@ -92,8 +90,7 @@ func TestCustomise(t *testing.T) {
 // host.
 func TestCustomiseStaysInside(t *testing.T) {
 	outside := newTree(t, "precious", "systemd/system/x")
-	for name, r := range map[string]recipe{
-		"file":  {Files: []file{{"etc/new", 0o644, "x"}}},
+	for name, r := range map[string]catalog.ImageRecipe{
 		"empty": {Empty: []string{"etc"}},
 		"mask":  {Masked: []string{"x"}},
 		"rm":    {Remove: []string{"etc/precious"}},
@@ -113,82 +110,6 @@ func TestCustomiseStaysInside(t *testing.T) {
 		}
 		if entries, err := os.ReadDir(outside); err != nil || len(entries) != 2 {
 			t.Errorf("%s changed the outside: %v, %v", name, entries, err)
-		}
-	}
-}
-
-func TestListPackages(t *testing.T) {
-	tree := newTree(t, "var/lib/dpkg/status")
-	status := `Package: zlib1g
-Status: install ok installed
-Architecture: amd64
-Multi-Arch: same
-Version: 1:1.2.13.dfsg-1
-Description: compression library
- Package: not a field
-
-Package: gone
-Status: deinstall ok config-files
-Architecture: amd64
-Version: 1.0
-
-Package: apt
-Status: install ok installed
-Architecture: amd64
-Version: 2.6.1
-`
-	if err := os.WriteFile(filepath.Join(tree, "var/lib/dpkg/status"), []byte(status), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	target := filepath.Join(t.TempDir(), "packages.txt")
-	if err := listPackages(tree, target); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "apt 2.6.1 amd64\nzlib1g 1:1.2.13.dfsg-1 amd64\n"
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Error(diff)
-	}
-	if err := listPackages(t.TempDir(), target); err == nil {
-		t.Error("no error without dpkg's list")
-	}
-}
-
-// Mistakes in a recipe would show only after minutes of building.
-func TestCatalog(t *testing.T) {
-	for name, r := range catalog() {
-		if r.Distro == "" || r.Arch == "" || r.Suite == "" || r.Kernel == "" {
-			t.Errorf("%s: a field is empty: %+v", name, r)
-		}
-		for _, p := range r.Packages {
-			if strings.ContainsAny(p, ", ") {
-				t.Errorf("%s: package %q would be split", name, p)
-			}
-		}
-		paths := append(append([]string{}, r.Empty...), r.Remove...)
-		for _, f := range r.Files {
-			paths = append(paths, f.Path)
-			if f.Mode == 0 {
-				t.Errorf("%s: %s has no mode", name, f.Path)
-			}
-		}
-		for _, p := range paths {
-			if !filepath.IsLocal(p) {
-				t.Errorf("%s: %s leads out of the tree", name, p)
-			}
-		}
-		for _, dir := range r.RealDirs {
-			if !filepath.IsAbs(dir) {
-				t.Errorf("%s: the real directory %s is not absolute", name, dir)
-			}
-		}
-		for _, unit := range r.Masked {
-			if strings.Contains(unit, "/") || !strings.Contains(unit, ".") {
-				t.Errorf("%s: %q is not a unit", name, unit)
-			}
 		}
 	}
 }
