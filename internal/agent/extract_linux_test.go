@@ -19,16 +19,24 @@ import (
 	"log/slog"
 )
 
+func newTestWorker() *worker {
+	return &worker{log: slog.New(slog.DiscardHandler), version: "v1", readiness: watchBoot(false, nil, nil)}
+}
+
 // dialWorker returns a client whose calls are answered by a worker in this
 // process.
 func dialWorker(t *testing.T) *guest.Client {
+	t.Helper()
+	return dialTestWorker(t, newTestWorker())
+}
+
+func dialTestWorker(t *testing.T, w *worker) *guest.Client {
 	t.Helper()
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	w := &worker{log: slog.New(slog.DiscardHandler), version: "v1", readiness: watchBoot(false, nil, nil)}
 	go func() {
 		for {
 			conn, err := l.Accept()

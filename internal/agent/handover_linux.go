@@ -26,6 +26,9 @@ const (
 	oomNormal = 0
 )
 
+// defaultPath is where programs are looked for unless the image says otherwise.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // startSupervisor starts the supervisor inside the new root. It runs from the
 // deleted file of the initramfs, and so keeps no filesystem busy at shutdown.
 func startSupervisor(root bootedRoot) (*os.Process, error) {
@@ -52,7 +55,7 @@ func startSupervisor(root bootedRoot) (*os.Process, error) {
 	cmd := &exec.Cmd{
 		Path: selfExe, Args: []string{processName, partSupervisor}, Dir: "/",
 		Stdin:      null,
-		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Env:        []string{"PATH=" + defaultPath},
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
 		ExtraFiles: []*os.File{memory, notify},
@@ -144,7 +147,7 @@ func removeBelow(dir string, dev uint64) {
 // execInit becomes the image's init.
 func execInit(path string) error {
 	env := []string{
-		"HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/", "TERM=linux", "PATH=" + defaultPath,
 		"NOTIFY_SOCKET=" + notifyAddress,
 	}
 	if err := syscall.Exec(path, []string{path}, env); err != nil {

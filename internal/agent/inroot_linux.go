@@ -104,6 +104,9 @@ func (r *rootDir) readFile(name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
+// tempPrefix begins the names of files that writeFile hasn't finished.
+const tempPrefix = ".banger-"
+
 // writeFile replaces a file, or a symlink of that name, and makes missing
 // parent directories. Nobody ever sees half of the content.
 func (r *rootDir) writeFile(name string, data []byte, mode fs.FileMode) (err error) {
@@ -112,7 +115,7 @@ func (r *rootDir) writeFile(name string, data []byte, mode fs.FileMode) (err err
 		return err
 	}
 	defer dir.Close()
-	temp := ".banger-" + rand.Text()
+	temp := tempPrefix + rand.Text()
 	fd, err := unix.Openat(int(dir.Fd()), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return &fs.PathError{Op: "write", Path: name, Err: err}

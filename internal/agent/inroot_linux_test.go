@@ -77,25 +77,3 @@ func TestWriteFileReplacesSymlinks(t *testing.T) {
 		t.Errorf("temporary files stayed: %v (%v)", left, err)
 	}
 }
-
-func TestFindInit(t *testing.T) {
-	root, dir, _ := newTestRoot(t)
-	if got := findInit(root); got != "" {
-		t.Errorf("found %q in a root without one", got)
-	}
-	if err := os.MkdirAll(filepath.Join(dir, "usr/lib/systemd"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "usr/lib/systemd/systemd"), []byte("#!"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "sbin"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("/lib/systemd/systemd", filepath.Join(dir, "sbin/init")); err != nil {
-		t.Fatal(err)
-	}
-	if got := findInit(root); got != "/sbin/init" || !isSystemd(root, got) {
-		t.Errorf("found %q, systemd: %v", got, isSystemd(root, got))
-	}
-}

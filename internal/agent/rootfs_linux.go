@@ -20,11 +20,12 @@ const (
 	newRoot    = "/root"
 )
 
-// Directories on the VM's disk.
+// What is on the VM's disk.
 const (
 	diskUpper = "upper" // overlayfs: what was written over the image
 	diskWork  = "work"  // overlayfs: its workspace
 	diskReal  = "real"  // directories bound into the root, by mountName
+	diskGiven = "given" // a file: the list that rememberGiven keeps
 )
 
 // rootMode is the mode of a root directory.
@@ -59,38 +60,55 @@ func mountRoot(config guest.BootConfig) (firstBoot bool, err error) {
 }
 
 // bindRealDirs gives directories of the root a real filesystem below: that of
-// the disk, seeded with what the root has there.
-func bindRealDirs(root *rootDir, dirs []string) error {
+// the disk, seeded with what the root has there. It returns where they really
+// are in the root.
+func bindRealDirs(root *rootDir, dirs []string) ([]string, error) {
+	bound := make([]string, 0, len(dirs))
 	for _, dir := range dirs {
-		if err := bindRealDir(root, dir); err != nil {
-			return fmt.Errorf("put %s on the disk: %w", dir, err)
+		resolved, err := bindRealDir(root, dir)
+		if err != nil {
+			return nil, fmt.Errorf("put %s on the disk: %w", dir, err)
 		}
+		bound = append(bound, resolved)
 	}
-	return nil
+	return bound, nil
 }
 
-func bindRealDir(root *rootDir, dir string) error {
+func bindRealDir(root *rootDir, dir string) (string, error) {
 	mode := fs.FileMode(0o755)
 	if dir == "/root" {
 		mode = 0o700
 	}
 	target, err := root.mkdirAll(dir, mode)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer target.Close()
 	resolved, err := root.resolve(dir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	source := filepath.Join(diskMount, diskReal, mountName(resolved))
-	if err := seed(filepath.Join(newRoot, resolved), source); err != nil {
-		return err
+	if err := seed(seedSource(resolved, imageMount, filepath.Join(diskMount, diskUpper), newRoot), source); err != nil {
+		return "", err
 	}
 	if err := unix.Mount(source, fdPath(target), "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("bind mount: %w", err)
+		return "", fmt.Errorf("bind mount: %w", err)
 	}
-	return nil
+	return resolved, nil
+}
+
+// seedSource returns where the content of a root's directory is copied from:
+// the image itself as long as nothing was written over it. Seen through an
+// overlay, a directory loses the marks that overlays in it need (Docker's
+// layers), for the overlay takes them for its own.
+func seedSource(dir, image, upper, merged string) string {
+	info, err := os.Lstat(filepath.Join(image, dir))
+	_, upperErr := os.Lstat(filepath.Join(upper, dir))
+	if err == nil && info.IsDir() && errors.Is(upperErr, fs.ErrNotExist) {
+		return filepath.Join(image, dir)
+	}
+	return filepath.Join(merged, dir)
 }
 
 // mountModules makes the kernel's modules visible at /lib/modules.
@@ -132,28 +150,6 @@ func moveMounts(root *rootDir) error {
 	return nil
 }
 
-// findInit returns the path of the image's init, "" if it has none.
-func findInit(root *rootDir) string {
-	for _, name := range []string{"/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init", "/bin/init"} {
-		f, err := root.open(name, unix.O_PATH, 0)
-		if err != nil {
-			continue
-		}
-		info, err := f.Stat()
-		_ = f.Close()
-		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return name
-		}
-	}
-	return ""
-}
-
-// isSystemd tells whether an init, perhaps a symlink, is systemd.
-func isSystemd(root *rootDir, init string) bool {
-	resolved, err := root.resolve(init)
-	return err == nil && init != "" && filepath.Base(resolved) == "systemd"
-}
-
 // bootedRoot is a root filesystem that is ready to be switched to.
 type bootedRoot struct {
 	dir     string
@@ -178,7 +174,8 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 		return none, err
 	}
 	defer root.Close()
-	if err := bindRealDirs(root, config.RealDirs); err != nil {
+	realDirs, err := bindRealDirs(root, config.RealDirs)
+	if err != nil {
 		return none, err
 	}
 	if config.ModulesDevice != "" {
@@ -186,10 +183,17 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 			return none, err
 		}
 	}
+	if err := makeWorkDir(root, config.WorkDir); err != nil {
+		return none, err
+	}
 	init := findInit(root)
 	r := runtime{
 		Init: init, Systemd: isSystemd(root, init),
 		AuthorizedKeys: config.AuthorizedKeys, HostKey: config.HostKey, Env: config.Env,
+		RealDirs: realDirs, InstallSSH: config.InstallSSH,
+	}
+	if r.Given, err = rememberGiven(root, filepath.Join(diskMount, diskGiven), config); err != nil {
+		return none, err
 	}
 	if err := writeIdentity(root, config, r.Systemd, firstBoot); err != nil {
 		return none, err
@@ -197,30 +201,44 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	if err := r.check(); err != nil {
 		return none, err
 	}
+	if init == "" {
+		if err := mountIn(root, "/run", "tmpfs", "mode=0755"); err != nil {
+			return none, err
+		}
+	}
 	if err := moveMounts(root); err != nil {
 		return none, err
 	}
-	if init == "" {
-		if err := mountWithoutInit(newRoot); err != nil {
-			return none, err
+	if init == "" { // as an init would
+		if err := unix.Mount("cgroup2", filepath.Join(newRoot, "sys/fs/cgroup"), "cgroup2", unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+			return none, fmt.Errorf("mount the control groups: %w", err)
 		}
 	}
 	return bootedRoot{newRoot, r}, nil
 }
 
-// mountWithoutInit mounts what an init would have.
-func mountWithoutInit(root string) error {
-	for _, m := range []struct{ target, kind, data string }{
-		{"/run", "tmpfs", "mode=0755"},
-		{"/sys/fs/cgroup", "cgroup2", ""},
-	} {
-		target := filepath.Join(root, m.target)
-		if err := os.MkdirAll(target, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(m.kind, target, m.kind, unix.MS_NOSUID|unix.MS_NODEV, m.data); err != nil {
-			return fmt.Errorf("mount %s: %w", m.target, err)
-		}
+// makeWorkDir makes an image's working directory, which needn't be there: a
+// container's would be made as well.
+func makeWorkDir(root *rootDir, dir string) error {
+	if dir == "" {
+		return nil
+	}
+	f, err := root.mkdirAll(dir, 0o755)
+	if err != nil {
+		return fmt.Errorf("make the working directory %s: %w", dir, err)
+	}
+	return f.Close()
+}
+
+// mountIn mounts a memory filesystem on a directory of the root.
+func mountIn(root *rootDir, dir, kind, data string) error {
+	target, err := root.mkdirAll(dir, 0o755)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if err := unix.Mount(kind, fdPath(target), kind, unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
 	}
 	return nil
 }

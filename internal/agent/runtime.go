@@ -19,6 +19,9 @@ type runtime struct {
 	AuthorizedKeys []string          `json:"authorized_keys"`
 	HostKey        string            `json:"host_key"`
 	Env            map[string]string `json:"env"`
+	InstallSSH     bool              `json:"install_ssh"`
+	RealDirs       []string          `json:"real_dirs"` // where they really are in the root
+	Given          given             `json:"given"`
 }
 
 // Files that supervisor and worker inherit.

@@ -158,19 +158,30 @@ func copyXattrs(from, to string) error {
 		return err
 	}
 	for _, name := range names {
-		size, err := unix.Lgetxattr(from, name, nil)
+		value, err := readXattr(from, name)
 		if err != nil {
 			return &fs.PathError{Op: "getxattr " + name, Path: from, Err: err}
 		}
-		value := make([]byte, size)
-		if size, err = unix.Lgetxattr(from, name, value); err != nil {
-			return &fs.PathError{Op: "getxattr " + name, Path: from, Err: err}
-		}
-		if err := unix.Lsetxattr(to, name, value[:size], 0); err != nil {
+		if err := unix.Lsetxattr(to, name, value, 0); err != nil {
 			return &fs.PathError{Op: "setxattr " + name, Path: to, Err: err}
 		}
 	}
 	return nil
+}
+
+func readXattr(path, name string) ([]byte, error) {
+	for {
+		size, err := unix.Lgetxattr(path, name, nil)
+		if err != nil {
+			return nil, err
+		}
+		value := make([]byte, size)
+		size, err = unix.Lgetxattr(path, name, value)
+		if errors.Is(err, unix.ERANGE) {
+			continue // it has grown
+		}
+		return value[:max(size, 0)], err
+	}
 }
 
 func listXattrs(path string) ([]string, error) {

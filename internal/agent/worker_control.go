@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,8 @@ type worker struct {
 	systemd   bool
 	init      string
 	readiness *readiness
+	// openRoot opens the root filesystem for an archive of it.
+	openRoot func() (*liveRoot, error)
 }
 
 func (w *worker) serve(conn net.Conn) {
@@ -26,6 +29,7 @@ func (w *worker) serve(conn net.Conn) {
 		},
 		guest.CallReady:    w.ready,
 		guest.CallExtract:  w.extract,
+		guest.CallArchive:  w.archive,
 		guest.CallShutdown: w.shutdown,
 	}, w.log)
 }
@@ -69,6 +73,26 @@ func (w *worker) extract(c *call) (any, error) {
 		return nil, fmt.Errorf("tell the host to go ahead: %w", err)
 	}
 	return nil, x.run(c.lines)
+}
+
+// archive sends the root filesystem as a tar stream. What goes wrong on the way
+// is said by the response that follows the stream.
+func (w *worker) archive(c *call) (any, error) {
+	root, err := w.openRoot()
+	if err != nil {
+		return nil, err
+	}
+	defer root.close()
+	if err := c.respond(nil, nil); err != nil {
+		return nil, fmt.Errorf("tell the host to go ahead: %w", err)
+	}
+	chunks := guest.NewChunkWriter(c.conn)
+	out := bufio.NewWriterSize(chunks, archiveChunk)
+	err = root.archive(out)
+	if err == nil {
+		err = out.Flush()
+	}
+	return nil, errors.Join(err, chunks.Close())
 }
 
 func (w *worker) shutdown(c *call) (any, error) {

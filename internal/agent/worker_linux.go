@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 
+	"banger/internal/agent/openssh"
 	"banger/internal/agent/sshd"
 	"banger/internal/guest"
 )
@@ -31,6 +32,7 @@ func work(log *slog.Logger, version string) error {
 	w := &worker{
 		log: log, version: version, systemd: r.Systemd, init: r.Init,
 		readiness: watchBoot(r.Systemd, os.NewFile(notifyFD, "notify"), log),
+		openRoot:  func() (*liveRoot, error) { return openLiveRoot(r) },
 	}
 	if err := transports.serve(guest.PortControl, w.serve); err != nil {
 		return err
@@ -43,9 +45,24 @@ func work(log *slog.Logger, version string) error {
 		return err
 	}
 	transports.complete()
+	if r.InstallSSH {
+		go ensureOpenSSH(r, w.readiness, log)
+	}
 	ended := make(chan error)
 	for _, l := range listeners {
 		go func() { ended <- server.Serve(context.Background(), l) }()
 	}
 	return fmt.Errorf("serve ssh: %w", <-ended)
+}
+
+// ensureOpenSSH sees to an SSH server of the image's own once the guest has
+// booted. Whether it works matters to nobody else.
+func ensureOpenSSH(r runtime, booted *readiness, log *slog.Logger) {
+	<-booted.done
+	if booted.err != nil {
+		log.Warn("no OpenSSH server is installed, for the guest didn't boot well", "err", booted.err)
+		return
+	}
+	g := openssh.Guest{Root: "/", Systemd: r.Systemd, Env: r.Env, Console: os.Stderr}
+	_ = g.Ensure(context.Background()) // it has told the console
 }

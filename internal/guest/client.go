@@ -22,6 +22,7 @@ const (
 	bootTimeout     = 5 * time.Minute
 	readyTimeout    = 15 * time.Minute
 	extractTimeout  = 2 * time.Hour
+	archiveTimeout  = 2 * time.Hour
 	shutdownTimeout = 30 * time.Second
 )
 
@@ -115,6 +116,27 @@ func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
 		return err
 	}
 	return sendErr
+}
+
+// Archive writes the guest's root filesystem to w as a tar stream, see
+// ArchiveParams. After an error, what w has is not a whole archive.
+func (c *Client) Archive(ctx context.Context, w io.Writer) error {
+	s, err := c.open(ctx, archiveTimeout, CallArchive, ArchiveParams{})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.response(nil); err != nil {
+		return err
+	}
+	if err := copyChunks(w, s.lines); err != nil {
+		var sink *sinkError
+		if errors.As(err, &sink) {
+			return sink.err
+		}
+		return s.explain(fmt.Errorf("read the guest's root filesystem: %w", err))
+	}
+	return s.response(nil)
 }
 
 // Shutdown asks the guest to go down and returns when it has begun to.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 		"health":   func(ctx context.Context) error { _, err := c.Health(ctx); return err },
 		"boot":     func(ctx context.Context) error { _, err := c.Boot(ctx, BootConfig{}); return err },
 		"ready":    func(ctx context.Context) error { _, err := c.Ready(ctx); return err },
+		"archive":  func(ctx context.Context) error { return c.Archive(ctx, io.Discard) },
 		"extract":  func(ctx context.Context) error { return c.Extract(ctx, "/x", strings.NewReader("")) },
 		"shutdown": func(ctx context.Context) error { return c.Shutdown(ctx, ShutdownParams{}) },
 	} {
@@ -106,5 +108,49 @@ func TestLinesMayBeLong(t *testing.T) {
 	r, err := c.Boot(t.Context(), BootConfig{Files: []File{{Path: "/f", Data: data}}})
 	if err != nil || len(r.Init) < len(data) {
 		t.Errorf("got %d bytes back, %v", len(r.Init), err)
+	}
+}
+
+func TestArchive(t *testing.T) {
+	big := strings.Repeat("x", 3*maxChunk+1)
+	for name, test := range map[string]struct {
+		answer func(net.Conn)
+		want   string // in the error; "" is success
+	}{
+		"whole": {func(conn net.Conn) {
+			chunks := NewChunkWriter(conn)
+			_, _ = chunks.Write([]byte(big))
+			_ = chunks.Close()
+			_ = WriteLine(conn, Response{})
+		}, ""},
+		"failed": {func(conn net.Conn) {
+			chunks := NewChunkWriter(conn)
+			_, _ = chunks.Write([]byte(big))
+			_ = chunks.Close()
+			_ = WriteLine(conn, Response{Error: "a bad sector"})
+		}, "a bad sector"},
+		"no verdict":            {func(conn net.Conn) { _ = NewChunkWriter(conn).Close() }, "unexpected EOF"},
+		"cut within a chunk":    {func(conn net.Conn) { _, _ = conn.Write([]byte{0, 0, 0, 9, 'x'}) }, "unexpected EOF"},
+		"cut between chunks":    {func(conn net.Conn) { _, _ = NewChunkWriter(conn).Write([]byte("x")) }, "unexpected EOF"},
+		"a chunk out of bounds": {func(conn net.Conn) { _, _ = conn.Write([]byte{255, 0, 0, 0}) }, "a chunk of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := serveCalls(t, func(_ Request, conn net.Conn) {
+				_ = WriteLine(conn, Response{})
+				test.answer(conn)
+			})
+			var got strings.Builder
+			err := c.Archive(t.Context(), &got)
+			if test.want == "" && (err != nil || got.String() != big) {
+				t.Errorf("got %d bytes, %v", got.Len(), err)
+			}
+			if test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	refuses := serveCalls(t, func(_ Request, conn net.Conn) { _ = WriteLine(conn, Response{Error: "not now"}) })
+	if err := refuses.Archive(t.Context(), io.Discard); err == nil || err.Error() != "not now" {
+		t.Errorf("a refusal: %v", err)
 	}
 }

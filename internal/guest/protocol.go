@@ -50,6 +50,7 @@ const (
 	CallBoot     Call = "boot"     // BootConfig → BootResult; once, before switch_root
 	CallReady    Call = "ready"    // → Ready; answers once the init system has finished
 	CallExtract  Call = "extract"  // ExtractParams; "go ahead" Response, then a tar stream from the host until EOF (half-close), then a second Response
+	CallArchive  Call = "archive"  // ArchiveParams; "go ahead" Response, then a tar stream from the agent in chunks (see ChunkWriter), then a second Response
 	CallShutdown Call = "shutdown" // ShutdownParams; answers, then the guest goes down
 )
 
@@ -84,11 +85,13 @@ type BootConfig struct {
 	ModulesDevice  string            `json:"modules_device,omitempty"` // serial of the kernel's modules filesystem, mounted at /lib/modules
 	RealDirs       []string          `json:"real_dirs"`                // directories bound from the disk instead of the overlay
 	AuthorizedKeys []string          `json:"authorized_keys"`
-	HostKey        string            `json:"host_key"` // the agent's SSH host key, OpenSSH PEM
-	Env            map[string]string `json:"env,omitempty"`
-	Files          []File            `json:"files,omitempty"` // written into the root, e.g. credentials
-	Time           time.Time         `json:"time"`            // the host's clock
-	Entropy        []byte            `json:"entropy"`         // seed for the guest's random numbers
+	HostKey        string            `json:"host_key"`              // the agent's SSH host key, OpenSSH PEM
+	Env            map[string]string `json:"env,omitempty"`         // of every session, its PATH and HOME win over the account's
+	WorkDir        string            `json:"work_dir,omitempty"`    // made if it is missing: an image's working directory
+	Files          []File            `json:"files,omitempty"`       // written into the root, e.g. credentials
+	InstallSSH     bool              `json:"install_ssh,omitempty"` // see that an OpenSSH server is installed and runs
+	Time           time.Time         `json:"time"`                  // the host's clock
+	Entropy        []byte            `json:"entropy"`               // seed for the guest's random numbers
 }
 
 // File is written at every boot.
@@ -117,6 +120,15 @@ type Ready struct {
 type ExtractParams struct {
 	Path string `json:"path"` // created if missing
 }
+
+// ArchiveParams asks for the guest's root filesystem as an image: one tree of
+// the overlay and the directories bound into it, without what other filesystems
+// are mounted for (/proc, /sys, /dev, /run, /tmp and /lib/modules are empty) and
+// without what makes it this VM (ids, keys, the files of BootConfig). The stream
+// is a PAX tar; it is whole only if the second Response has no error. Files may
+// change while they are read; none is in the stream with another size than its
+// header says.
+type ArchiveParams struct{}
 
 // ShutdownParams says how the guest goes down.
 type ShutdownParams struct {

@@ -34,7 +34,7 @@ func connect(ctx context.Context, o Options) (*ssh.Client, *link, error) {
 		if ctx.Err() != nil {
 			return nil, nil, fmt.Errorf("log in to the guest: %w", context.Cause(ctx))
 		}
-		return nil, nil, loginError(err)
+		return nil, nil, loginError(config.User, err)
 	}
 	return ssh.NewClient(sshConn, channels, requests), l, nil
 }
@@ -82,12 +82,15 @@ func hostKeyAlgorithms(key ssh.PublicKey) []string {
 }
 
 // loginError says why the handshake failed. The library has no types for its
-// two usual causes.
-func loginError(err error) error {
-	e := api.Errorf(api.CodeGuest, "log in to the guest: %v", err)
+// usual causes, and the protocol doesn't tell an unknown user from an unknown
+// key.
+func loginError(user string, err error) error {
+	e := api.Errorf(api.CodeGuest, "log in to the guest as %s: %v", user, err)
 	switch text := err.Error(); {
 	case strings.Contains(text, "host key mismatch"):
 		return e.WithHint("what answers is not the VM that banger made: restart the VM")
+	case strings.Contains(text, "unable to authenticate") && user != "root":
+		return e.WithHint("the guest has no user %s, or doesn't know the key: try the user root", user)
 	case strings.Contains(text, "unable to authenticate"):
 		return e.WithHint("the guest doesn't know the key: restart the VM after a change of ssh_key_path")
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +31,7 @@ type server struct {
 	access    api.Access
 	config    *ssh.ServerConfig
 	refuseEnv bool
+	users     []string // that may log in
 	// handle replaces the running of commands where it is set.
 	handle func(ch ssh.Channel, command string)
 
@@ -42,9 +44,12 @@ func newServer(t *testing.T) *server {
 	t.Helper()
 	userKey, keyPath := makeKey(t)
 	hostKey, _ := makeKey(t)
-	s := &server{t: t, sizes: make(chan [2]uint32, 16)}
+	s := &server{t: t, users: []string{"root"}, sizes: make(chan [2]uint32, 16)}
 	s.config = &ssh.ServerConfig{
-		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+		PublicKeyCallback: func(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if !slices.Contains(s.users, meta.User()) {
+				return nil, errors.New("unknown user")
+			}
 			if string(key.Marshal()) != string(userKey.PublicKey().Marshal()) {
 				return nil, errors.New("unknown key")
 			}
@@ -136,6 +141,7 @@ func (s *server) session(ch ssh.Channel, reqs <-chan *ssh.Request) {
 	var tty *os.File
 	for req := range reqs {
 		ok := true
+		var start func()
 		switch req.Type {
 		case "env":
 			var kv struct{ Name, Value string }
@@ -171,16 +177,19 @@ func (s *server) session(ch ssh.Channel, reqs <-chan *ssh.Request) {
 				_ = ssh.Unmarshal(req.Payload, &line)
 				cmd.Args = append(cmd.Args, "-c", line.Line)
 			}
+			// A command that ends before the reply would end the channel first.
+			start = func() { s.start(ch, cmd, tty) }
 			if s.handle != nil {
-				go s.handle(ch, line.Line)
-				break
+				start = func() { go s.handle(ch, line.Line) }
 			}
-			s.start(ch, cmd, tty)
 		default:
 			ok = false
 		}
 		if req.WantReply {
 			_ = req.Reply(ok, nil)
+		}
+		if start != nil {
+			start()
 		}
 	}
 	if cmd.Process != nil {

@@ -248,6 +248,23 @@ func TestRunChecksKeys(t *testing.T) {
 	}
 }
 
+// Users of images are written in several ways; what the server gets is what
+// the image says.
+func TestRunLogsInAs(t *testing.T) {
+	s := newServer(t)
+	users := []string{"app", "1000", "1000:1000", "app:staff", "1000:staff", "ünïcode:0"}
+	s.users = users
+	for _, user := range users {
+		if _, _, _, err := runOn(t, s, Options{User: user, Command: []string{"true"}}); err != nil {
+			t.Errorf("as %s: %v", user, err)
+		}
+	}
+	_, _, _, err := runOn(t, s, Options{User: "nobody:else", Command: []string{"true"}})
+	if e := api.AsError(err); !errors.Is(err, api.ErrGuest) || !strings.Contains(e.Hint, "no user nobody:else") {
+		t.Errorf("an unknown user: %v, hint %q", err, e.Hint)
+	}
+}
+
 func TestRunRefusesWhatNoCommandLineHolds(t *testing.T) {
 	for _, command := range [][]string{{"echo", "a\x00b"}, {"echo", strings.Repeat("x", maxCommandLine)}} {
 		_, _, _, err := runOn(t, newServer(t), Options{Command: command})

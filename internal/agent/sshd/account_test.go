@@ -37,13 +37,57 @@ func TestLookupUser(t *testing.T) {
 	if diff := cmp.Diff(want, *got, cmp.AllowUnexported(account{})); diff != "" {
 		t.Error(diff)
 	}
-	for _, name := range []string{"", "+", "nobody", "broken", "short", "# comment"} {
+	for _, name := range []string{"", "+", "nobody", "broken", "short", "# comment", ":0", "-1", "4294967295", "ann:", "ann:nogroup", "ann:docker:x"} {
 		if got, err := lookupUser(dir, name); err == nil {
 			t.Errorf("%q is %+v", name, got)
 		}
 	}
-	if gid, ok := ttyGroup(filepath.Join(dir, "group")); !ok || gid != 5 {
-		t.Errorf("group tty: %d, %v", gid, ok)
+	if gid, ok, err := groupID(filepath.Join(dir, "group"), "tty"); !ok || gid != 5 || err != nil {
+		t.Errorf("group tty: %d, %v, %v", gid, ok, err)
+	}
+}
+
+func TestLookupUserByNumber(t *testing.T) {
+	dir := etc(t, map[string]string{
+		"passwd": "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\n77:x:5:5::/five:/bin/sh\n",
+		"group":  "users:x:100:ann\ndocker:x:998:ann\n",
+	})
+	for login, want := range map[string]account{
+		"1000":       {name: "ann", uid: 1000, gid: 100, groups: []uint32{100, 998}, home: "/home/ann", shell: "/bin/sh"},
+		"ann:docker": {name: "ann", uid: 1000, gid: 998, groups: []uint32{998}, home: "/home/ann", shell: "/bin/sh"},
+		"1000:5000":  {name: "ann", uid: 1000, gid: 5000, groups: []uint32{5000}, home: "/home/ann", shell: "/bin/sh"},
+		"77":         {name: "77", uid: 77, groups: []uint32{0}, home: "/"},
+		"77:docker":  {name: "77", uid: 77, gid: 998, groups: []uint32{998}, home: "/"},
+		"0":          {name: "root", groups: []uint32{0}, home: "/root", shell: "/bin/sh"},
+	} {
+		if want.shell == "" {
+			want.shell = usableShell("")
+		}
+		got, err := lookupUser(dir, login)
+		if err != nil {
+			t.Errorf("%s: %v", login, err)
+			continue
+		}
+		if diff := cmp.Diff(want, *got, cmp.AllowUnexported(account{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", login, diff)
+		}
+	}
+	empty := t.TempDir()
+	if got, err := lookupUser(empty, "12:34"); err != nil || got.uid != 12 || got.gid != 34 {
+		t.Errorf("numbers in an empty image: %+v, %v", got, err)
+	}
+	for login, want := range map[string]string{"eve": "no user named eve", "ann:eve": "no group named eve"} {
+		if _, err := lookupUser(dir, login); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", login, err)
+		}
+	}
+}
+
+func TestShellThatRefusesLoginsIsReplaced(t *testing.T) {
+	for _, shell := range []string{"/usr/sbin/nologin", "/bin/false", "/no/such/shell"} {
+		if got := usableShell(shell); got == shell || !isProgram(got) {
+			t.Errorf("%s is replaced by %s", shell, got)
+		}
 	}
 }
 
@@ -53,7 +97,7 @@ func TestRootOfAnEmptyImage(t *testing.T) {
 	if err != nil || got.uid != 0 || got.home != "/root" || got.shell == "" {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, ok := ttyGroup(filepath.Join(dir, "group")); ok {
+	if _, ok, _ := groupID(filepath.Join(dir, "group"), "tty"); ok {
 		t.Error("there is a group")
 	}
 }
@@ -67,10 +111,21 @@ func TestParseEnvironment(t *testing.T) {
 }
 
 func TestLoginEnvironmentPrecedence(t *testing.T) {
-	dir := etc(t, map[string]string{"environment": "PATH=/image\nA=image\nB=image\n"})
+	dir := etc(t, map[string]string{"environment": "PATH=/etc/path\nA=file\nB=file\n"})
 	user := &account{name: "ann", uid: 1000, home: "/home/ann", shell: "/bin/sh"}
 	env := loginEnvironment(user, []string{filepath.Join(dir, "missing"), filepath.Join(dir, "environment")}, map[string]string{"B": "config"})
-	for name, want := range map[string]string{"PATH": "/image", "A": "image", "B": "config", "HOME": "/home/ann"} {
+	for name, want := range map[string]string{"PATH": "/etc/path", "A": "file", "B": "config", "HOME": "/home/ann"} {
+		if env[name] != want {
+			t.Errorf("%s = %q, want %q", name, env[name], want)
+		}
+	}
+}
+
+func TestImageEnvironmentWinsOverTheAccounts(t *testing.T) {
+	dir := etc(t, map[string]string{"environment": "PATH=/etc/path\n"})
+	image := map[string]string{"PATH": "/usr/local/go/bin:/bin", "HOME": "/app"}
+	env := loginEnvironment(&account{name: "ann", home: "/home/ann"}, []string{filepath.Join(dir, "environment")}, image)
+	for name, want := range image {
 		if env[name] != want {
 			t.Errorf("%s = %q, want %q", name, env[name], want)
 		}

@@ -1,12 +1,15 @@
 // Package sshd is the SSH server inside the guest agent: commands, login
 // shells with and without a terminal, sftp, and the forwarding of TCP ports,
-// Unix sockets and the SSH agent. It needs nothing of the image but a shell.
+// Unix sockets and the SSH agent. It needs nothing of the image: where there is
+// no shell, it starts plain commands itself (see parsePlain).
 //
 // It behaves as OpenSSH's sshd does, with these choices of its own:
 //
 //   - Whoever has one of the keys may log in as any user of /etc/passwd, and
 //     so as root. Users are therefore no boundary here: forwarding is done
 //     with the rights of the agent.
+//   - A login name may be anything that docker's --user may, such as 1000:100.
+//   - A user whose login shell only refuses logins gets a common one.
 //   - Environment variables of any name are accepted, and override all others.
 //   - A command that has ended is reported after all that it wrote. Where
 //     processes that it left behind keep its output open, the report comes at

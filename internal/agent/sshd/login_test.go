@@ -3,6 +3,8 @@ package sshd
 import (
 	"context"
 	"net"
+	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -14,10 +16,6 @@ func TestLoginRefused(t *testing.T) {
 	if c, err := f.login(f.user, stranger); err == nil {
 		_ = c.Close()
 		t.Error("an unknown key can log in")
-	}
-	if c, err := f.login("no-such-user", f.key); err == nil {
-		_ = c.Close()
-		t.Error("an unknown user can log in")
 	}
 	conn, err := f.dial(t.Context())
 	if err != nil {
@@ -31,6 +29,40 @@ func TestLoginRefused(t *testing.T) {
 	})
 	if err == nil {
 		t.Error("a password can log in")
+	}
+}
+
+func TestUnknownUserIsToldSo(t *testing.T) {
+	f := serve(t, nil)
+	for user, want := range map[string]string{"no-such-user": "no user named no-such-user", "0:no-such-group": "no group named no-such-group"} {
+		c, err := f.login(user, f.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := c.NewSession(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a session of %s: %v, %v", user, s, err)
+		}
+		if conn, err := c.Dial("unix", f.socket); err == nil {
+			t.Errorf("%s may forward: %v", user, conn)
+		}
+		_ = c.Close()
+	}
+}
+
+// TestUserByNumber logs in as a user that only its number names, which only
+// root can let happen.
+func TestUserByNumber(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	f := serve(t, nil)
+	f.user = "54321:12345"
+	if got, want := f.output("id -u; id -g; id -G; pwd; echo $HOME"), "54321\n12345\n12345\n/\n/\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	f.user = "54321"
+	if got, want := f.output("id -u; id -g; id -G"), "54321\n0\n0\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

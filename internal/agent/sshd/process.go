@@ -21,6 +21,7 @@ type processSpec struct {
 	path     string
 	argv     []string
 	env      []string
+	dir      string // to start in; "" is the user's home, or / where that can't be entered
 	user     *account
 	terminal *terminal // its controlling terminal and its streams; nil for none
 }
@@ -34,11 +35,14 @@ type process struct {
 	done bool // reaped: the number may be another process's by now
 }
 
-// startProcess starts a command on three streams in its user's home, or in /
-// where that can't be entered.
+// startProcess starts a command on three streams.
 func startProcess(spec processSpec, stdin, stdout, stderr *os.File) (*process, error) {
 	var err error
-	for _, dir := range []string{cmp.Or(spec.user.home, "/"), "/"} {
+	dirs := []string{cmp.Or(spec.user.home, "/"), "/"}
+	if spec.dir != "" {
+		dirs = []string{spec.dir}
+	}
+	for _, dir := range dirs {
 		cmd := &exec.Cmd{
 			Path: spec.path, Args: spec.argv, Env: spec.env, Dir: dir,
 			Stdin: stdin, Stdout: stdout, Stderr: stderr,
@@ -144,7 +148,7 @@ func (p *process) signal(signals ...syscall.Signal) {
 // startFailure is the exit status that a shell gives to a command that can't be
 // started: 127 where there is none, 126 otherwise.
 func startFailure(err error) syscall.WaitStatus {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoShell) {
 		return 127 << 8
 	}
 	return 126 << 8

@@ -29,11 +29,13 @@ type running struct {
 	gone        chan struct{} // closed when the client is gone
 }
 
-// startRunning starts a command. That it can't be started is told to the
-// client by serve, as a shell would tell it.
-func startRunning(conn *connection, channel ssh.Channel, spec processSpec) *running {
+// startRunning starts a command unless it is known already why it can't be
+// started. The client is told of that by serve, as a shell would tell it.
+func startRunning(conn *connection, channel ssh.Channel, spec processSpec, failure error) *running {
 	r := &running{conn: conn, channel: channel, released: make(chan struct{}), gone: make(chan struct{})}
-	r.failure = r.start(spec)
+	if r.failure = failure; failure == nil {
+		r.failure = r.start(spec)
+	}
 	return r
 }
 

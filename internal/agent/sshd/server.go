@@ -30,7 +30,7 @@ const (
 type Config struct {
 	// HostKey proves the server's identity.
 	HostKey ssh.Signer
-	// AuthorizedKeys may log in, each as any user of /etc/passwd. When the
+	// AuthorizedKeys may log in, each as any user, see lookupUser. When the
 	// server itself doesn't run as root, only its own user can log in.
 	AuthorizedKeys []ssh.PublicKey
 	// Env is added to the environment of every command. It overrides what
@@ -121,24 +121,33 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	}
 	defer sshConn.Close()
 	user, err := lookupUser(etcDir, sshConn.User())
-	if err != nil { // the account was removed within the login
+	if err != nil {
 		s.log.Info("SSH login", "user", sshConn.User(), "error", err)
+		refuseAll(channels, requests, err)
 		return
 	}
 	c := newConnection(ctx, s, sshConn, user)
 	c.serve(ctx, channels, requests)
 }
 
-// authorize accepts the known keys for the users that commands can be run as.
+// refuseAll tells a client with a good key why it can do nothing. A failed
+// login would only say that it failed.
+func refuseAll(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, why error) {
+	go ssh.DiscardRequests(requests)
+	for nc := range channels {
+		// Where the connection is dead, channels ends next.
+		_ = nc.Reject(ssh.Prohibited, why.Error())
+	}
+}
+
+// authorize accepts the known keys for the users that commands can be run as,
+// and for users that don't exist, see refuseAll.
 func (s *Server) authorize(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	if !s.knows(key) {
 		return nil, errors.New("unknown key")
 	}
 	user, err := lookupUser(etcDir, meta.User())
-	if err != nil {
-		return nil, err
-	}
-	if os.Geteuid() != 0 && !user.isSelf() {
+	if err == nil && os.Geteuid() != 0 && !user.isSelf() {
 		return nil, fmt.Errorf("log in as %s: the server itself is not root", user.name)
 	}
 	return nil, nil

@@ -80,34 +80,42 @@ func (s *session) start(ctx context.Context, req *ssh.Request) error {
 	if s.running != nil {
 		return fmt.Errorf("a command runs already")
 	}
-	argv, path, err := s.commandOf(req)
+	spec, failure, err := s.command(req)
 	if err != nil {
 		return err
 	}
-	spec := processSpec{path: path, argv: argv, env: s.environment().list(), user: s.conn.user, terminal: s.terminal}
-	s.running = startRunning(s.conn, s.channel, spec)
+	spec.user, spec.terminal = s.conn.user, s.terminal
+	s.running = startRunning(s.conn, s.channel, spec, failure)
 	s.conn.work.Go(func() { s.running.serve(ctx) })
 	return nil
 }
 
-// commandOf returns the argument vector and the path of the program.
-func (s *session) commandOf(req *ssh.Request) (argv []string, path string, err error) {
-	shell := s.conn.user.shell
+// command says what to start for a request, or, as failure, why the guest can't
+// start it. err is for requests that are wrong in themselves.
+func (s *session) command(req *ssh.Request) (spec processSpec, failure, err error) {
+	shell, env := s.conn.user.shell, s.environment()
 	name := filepath.Base(shell)
 	if req.Type == "shell" {
-		return []string{"-" + name}, shell, nil // the dash makes it a login shell
+		if !isProgram(shell) {
+			return spec, errNoShell, nil
+		}
+		// The dash makes it a login shell.
+		return processSpec{path: shell, argv: []string{"-" + name}, env: env.list()}, nil, nil
 	}
 	msg, err := parse[struct{ Text string }](req.Payload)
+	server := s.conn.server.config.SFTPServer
 	switch {
 	case err != nil:
-		return nil, "", err
+		return spec, nil, err
+	case req.Type == "exec" && !isProgram(shell):
+		spec, failure = plainSpec(msg.Text, s.conn.user.home, env)
+		return spec, failure, nil
 	case req.Type == "exec":
-		return []string{name, "-c", msg.Text}, shell, nil
-	case msg.Text != "sftp" || len(s.conn.server.config.SFTPServer) == 0:
-		return nil, "", fmt.Errorf("no subsystem %q", msg.Text)
+		return processSpec{path: shell, argv: []string{name, "-c", msg.Text}, env: env.list()}, nil, nil
+	case msg.Text != "sftp" || len(server) == 0:
+		return spec, nil, fmt.Errorf("no subsystem %q", msg.Text)
 	}
-	argv = s.conn.server.config.SFTPServer
-	return argv, argv[0], nil
+	return processSpec{path: server[0], argv: server, env: env.list()}, nil, nil
 }
 
 // environment puts together what the command gets.

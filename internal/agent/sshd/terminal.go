@@ -93,7 +93,8 @@ func (t *terminal) prepare(req ptyRequest, user *account) error {
 // for that.
 func (t *terminal) chown(user *account) error {
 	gid, mode := user.gid, os.FileMode(0o600)
-	if tty, ok := ttyGroup(filepath.Join(etcDir, "group")); ok {
+	// Without the file there is no such group either.
+	if tty, ok, _ := groupID(filepath.Join(etcDir, "group"), "tty"); ok {
 		gid, mode = tty, 0o620
 	}
 	if err := t.slave.Chown(int(user.uid), int(gid)); err != nil {
@@ -103,20 +104,6 @@ func (t *terminal) chown(user *account) error {
 		return fmt.Errorf("set the terminal's mode: %w", err)
 	}
 	return nil
-}
-
-// ttyGroup returns the id of the group tty, group(5), if there is one.
-func ttyGroup(path string) (gid uint32, ok bool) {
-	// Without the file there is no such group either.
-	_ = eachLine(path, func(f []string) {
-		if len(f) < 3 || f[0] != "tty" {
-			return
-		}
-		if n, err := strconv.ParseUint(f[2], 10, 32); err == nil {
-			gid, ok = uint32(n), true
-		}
-	})
-	return gid, ok
 }
 
 func (t *terminal) name() string { return t.slave.Name() }
