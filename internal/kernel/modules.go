@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"banger/internal/api"
 )
 
 // moduleTree is a kernel's directory in /lib/modules.
@@ -58,7 +60,8 @@ func (t *moduleTree) loadOrder(wanted []wantedModule) ([]string, error) {
 		name := normalise(w.Name)
 		if _, ok := t.files[name]; !ok && !t.builtin[name] {
 			if w.Required {
-				return nil, fmt.Errorf("the kernel has no module %s, which every boot needs", w.Name)
+				return nil, api.Errorf(api.CodeInvalid, "the kernel has no module %s, which every boot needs", w.Name).
+					WithHint("use one with virtio, ext4 and overlayfs, built in or as modules")
 			}
 			continue
 		}

@@ -183,8 +183,8 @@ func TestUnpackModules(t *testing.T) {
 	write("b.ko.zst", zst.Bytes())
 	write("c.ko.xz", xz)
 	write("d.ko", content())
-	if err := unpackModules(t.Context(), dir); err != nil {
-		t.Fatal(err)
+	if n, err := unpackModules(t.Context(), dir); err != nil || n != 3 {
+		t.Fatalf("%d modules, %v", n, err)
 	}
 	for _, name := range []string{"a.ko", "b.ko", "c.ko", "d.ko"} {
 		got, err := os.ReadFile(filepath.Join(dir, "kernel", name))
@@ -198,14 +198,14 @@ func TestUnpackModules(t *testing.T) {
 	}
 
 	write("e.ko.xz", xz[:len(xz)/2])
-	if err := unpackModules(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "e.ko.xz") {
+	if _, err := unpackModules(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "e.ko.xz") {
 		t.Errorf("half a module: %v", err)
 	}
 	if err := os.Remove(filepath.Join(dir, "kernel", "e.ko.xz")); err != nil {
 		t.Fatal(err)
 	}
 	write("f.ko.br", nil)
-	if err := unpackModules(t.Context(), dir); err == nil || !strings.Contains(err.Error(), `unknown compression "br"`) {
+	if _, err := unpackModules(t.Context(), dir); err == nil || !strings.Contains(err.Error(), `unknown compression "br"`) {
 		t.Errorf("unknown compression: %v", err)
 	}
 }

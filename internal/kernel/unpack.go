@@ -18,8 +18,9 @@ import (
 
 // unpackModules replaces compressed modules below dir by uncompressed ones:
 // guests need no tool for the compression then, and an emulated CPU spends no
-// time on it.
-func unpackModules(ctx context.Context, dir string) error {
+// time on it. It returns how many there were.
+func unpackModules(ctx context.Context, dir string) (int, error) {
+	n := 0
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.NumCPU())
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -30,6 +31,7 @@ func unpackModules(ctx context.Context, dir string) error {
 		if !ok {
 			return nil
 		}
+		n++
 		target := filepath.Join(filepath.Dir(path), plain+".ko")
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
@@ -43,12 +45,13 @@ func unpackModules(ctx context.Context, dir string) error {
 		return nil
 	})
 	if waitErr := g.Wait(); waitErr != nil {
-		return waitErr
+		return 0, waitErr
 	}
-	return err
+	return n, err
 }
 
-// unpackFile writes the content of a compressed file to target.
+// unpackFile writes the content of a compressed file to target, which gets the
+// same time: it ends up in the file system of the modules.
 func unpackFile(path, target, extension string) error {
 	in, err := os.Open(path)
 	if err != nil {
@@ -73,10 +76,39 @@ func unpackFile(path, target, extension string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(target, func(w io.Writer) error {
+	err = writeFile(target, func(w io.Writer) error {
 		_, err := io.Copy(w, r)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return sameTime(in, target)
+}
+
+// copyFile copies a regular file, and its time, to a new one.
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	err = writeFile(to, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return sameTime(in, to)
+}
+
+func sameTime(of *os.File, path string) error {
+	info, err := of.Stat()
+	if err != nil {
+		return err
+	}
+	return os.Chtimes(path, info.ModTime(), info.ModTime())
 }
 
 // writeFile makes a file of what write writes.

@@ -2,13 +2,10 @@ package kernel
 
 import (
 	"bytes"
-	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -22,15 +19,13 @@ const (
 	offSetupSects    = 0x1f1 // u8: size of the setup code in sectors, less the boot sector
 	offMagic         = 0x202 // "HdrS"
 	offProtocol      = 0x206 // u16: version of the boot protocol
-	offKernelVersion = 0x20e // u16: where the version string is, less 0x200
 	offPayload       = 0x248 // u32: start of the payload, after the setup code
 	offPayloadLength = 0x24c // u32
 	headerEnd        = 0x250
 
-	sector           = 512
-	defaultSetup     = 4      // meaning of setup_sects 0
-	payloadProtocol  = 0x0208 // the first one with a payload field
-	maxVersionString = 256
+	sector          = 512
+	defaultSetup    = 4      // meaning of setup_sects 0
+	payloadProtocol = 0x0208 // the first one with a payload field
 )
 
 const (
@@ -41,23 +36,22 @@ const (
 	maxWindow = 128 << 20
 )
 
-// bootImage is the part of a vmlinuz that matters here.
-type bootImage struct {
-	version string // "6.12.1-x (builder) #1 SMP …"
-	payload []byte // the compressed vmlinux and, at the end, its size
-}
+// bootImage is the part of a vmlinuz that matters here: the compressed vmlinux
+// and, at its end, the size.
+type bootImage struct{ payload []byte }
 
-// release returns what uname -r will say.
-func (b bootImage) release() string {
-	release, _, _ := strings.Cut(b.version, " ")
-	return release
+var errNoBootHeader = errors.New("not an x86 kernel: the boot header is missing")
+
+// hasBootHeader tells whether a file that begins with head may be a vmlinuz.
+func hasBootHeader(head []byte) bool {
+	return len(head) >= headerEnd && string(head[offMagic:offMagic+4]) == "HdrS"
 }
 
 // parseBootImage finds the payload of an x86 vmlinuz by its header. (Looking
 // for the magic bytes of compressed data instead finds them in wrong places.)
 func parseBootImage(image []byte) (bootImage, error) {
-	if len(image) < headerEnd || string(image[offMagic:offMagic+4]) != "HdrS" {
-		return bootImage{}, errors.New("not an x86 kernel: the boot header is missing")
+	if !hasBootHeader(image) {
+		return bootImage{}, errNoBootHeader
 	}
 	le := binary.LittleEndian
 	if v := le.Uint16(image[offProtocol:]); v < payloadProtocol {
@@ -73,13 +67,7 @@ func parseBootImage(image []byte) (bootImage, error) {
 		return bootImage{}, fmt.Errorf("the kernel is truncated: its payload is at %d to %d, the file has %d bytes",
 			start, start+length, len(image))
 	}
-	b := bootImage{payload: image[start : start+length]}
-	if at := int(le.Uint16(image[offKernelVersion:])) + 0x200; at > 0x200 && at < len(image) {
-		text := image[at:min(at+maxVersionString, len(image))]
-		text, _, _ = bytes.Cut(text, []byte{0})
-		b.version = string(text)
-	}
-	return b, nil
+	return bootImage{payload: image[start : start+length]}, nil
 }
 
 // size returns what the payload unpacks to: its last four bytes, which are
@@ -133,20 +121,3 @@ func (b bootImage) open() (io.ReadCloser, error) {
 }
 
 func hasPrefix(b []byte, magic ...byte) bool { return bytes.HasPrefix(b, magic) }
-
-// checkVmlinux tells whether a file is a kernel that a VMM can load.
-func checkVmlinux(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	e, err := elf.NewFile(f)
-	if err != nil {
-		return fmt.Errorf("read the unpacked kernel: %w", err)
-	}
-	if e.Class != elf.ELFCLASS64 || e.Machine != elf.EM_X86_64 || e.Type != elf.ET_EXEC {
-		return fmt.Errorf("the unpacked kernel is %v %v %v, not a 64-bit x86 executable", e.Class, e.Machine, e.Type)
-	}
-	return nil
-}
