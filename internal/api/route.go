@@ -35,6 +35,28 @@ var (
 	StopVMRoute   = Stream[StopVM, VM]{"POST", "/v1/vms/{vm}/stop", "stop a running VM"}
 	DeleteVMRoute = Route[DeleteVM, None]{"POST", "/v1/vms/{vm}/delete", "delete a VM and all it owns"}
 	GetAccess     = Route[None, Access]{"GET", "/v1/vms/{vm}/access", "how to log in by SSH"}
+
+	ListImages         = Route[None, []Image]{"GET", "/v1/images", "every image on this host"}
+	GetImage           = Route[None, Image]{"GET", "/v1/images/{image}", "one image"}
+	ListCatalogImages  = Route[None, []CatalogEntry]{"GET", "/v1/catalog/images", "the images of the catalog"}
+	PullImageRoute     = Stream[PullImage, Image]{"POST", "/v1/images/pull", "get an image of the catalog, a registry or a bundle"}
+	RegisterImageRoute = Route[RegisterImage, Image]{"POST", "/v1/images/register", "use a root file system in place"}
+	BuildImageRoute    = Stream[BuildImage, Image]{"POST", "/v1/images/build", "build an image of a recipe or a Dockerfile"}
+	CommitImageRoute   = Stream[CommitImage, Image]{"POST", "/v1/images/commit", "make an image of a VM"}
+	ExportImageRoute   = Stream[ExportImage, Exported]{"POST", "/v1/images/{image}/export", "write an image's bundle"}
+	DeleteImageRoute   = Route[None, None]{"POST", "/v1/images/{image}/delete", "delete an image that no VM uses"}
+	PruneImagesRoute   = Route[Prune, Pruned]{"POST", "/v1/images/prune", "delete unused images that can be had again, and their caches"}
+
+	ListKernels        = Route[None, []Kernel]{"GET", "/v1/kernels", "every kernel on this host"}
+	GetKernel          = Route[None, Kernel]{"GET", "/v1/kernels/{kernel}", "one kernel"}
+	ListCatalogKernels = Route[None, []CatalogEntry]{"GET", "/v1/catalog/kernels", "the kernels of the catalog"}
+	PullKernelRoute    = Stream[PullKernel, Kernel]{"POST", "/v1/kernels/pull", "get a kernel of the catalog or a bundle"}
+	ImportKernelRoute  = Stream[ImportKernel, Kernel]{"POST", "/v1/kernels/import", "copy the user's own kernel"}
+	ExportKernelRoute  = Stream[ExportImage, Exported]{"POST", "/v1/kernels/{kernel}/export", "write a kernel's bundle"}
+	DeleteKernelRoute  = Route[None, None]{"POST", "/v1/kernels/{kernel}/delete", "delete a kernel that nothing uses"}
+	PruneKernelsRoute  = Route[Prune, Pruned]{"POST", "/v1/kernels/prune", "delete unused kernels that can be had again"}
+
+	GetUsage = Route[None, Usage]{"GET", "/v1/usage", "what banger takes on the host's disk"}
 )
 
 // Routes that are not JSON in, JSON out.

@@ -35,6 +35,8 @@ type VM struct {
 	PID       int               `json:"pid,omitempty"` // the VMM's, while it runs
 	Env       map[string]string `json:"env,omitempty"`
 	Workspace *WorkspaceInfo    `json:"workspace,omitempty"`
+	Config    *ImageConfig      `json:"config,omitempty"` // of its image
+	Nested    bool              `json:"nested,omitempty"` // it can run VMs itself
 	CreatedAt time.Time         `json:"created_at"`
 	StartedAt *time.Time        `json:"started_at,omitempty"`
 	Timing    []PhaseTiming     `json:"timing,omitempty"` // of the last create or start
@@ -61,6 +63,8 @@ type CreateVM struct {
 	DiskBytes int64             `json:"disk_bytes,omitempty"`
 	Env       map[string]string `json:"env,omitempty"`       // set in every session and command
 	NoStart   bool              `json:"no_start,omitempty"`  // record and disk only
+	Nested    bool              `json:"nested,omitempty"`    // a processor that can run VMs itself (QEMU only)
+	Temporary bool              `json:"temporary,omitempty"` // deleted when bangerd next starts, and if its guest doesn't come up
 	Workspace *Workspace        `json:"workspace,omitempty"` // copied in once the guest is up
 	Wait      Wait              `json:"wait,omitempty"`
 }

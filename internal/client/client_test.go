@@ -48,6 +48,7 @@ func newLayout(t *testing.T) paths.Layout {
 type testDaemon struct {
 	layout paths.Layout
 	vms    *daemontest.VMs
+	images *daemontest.Images
 	log    *lockedBuffer
 	served chan error
 	stop   context.CancelFunc
@@ -73,9 +74,11 @@ func (l *lockedBuffer) String() string {
 
 func startDaemon(t *testing.T, layout paths.Layout) *testDaemon {
 	t.Helper()
+	services := daemontest.NewServices(t.TempDir())
 	d := &testDaemon{
 		layout: layout,
-		vms:    &daemontest.VMs{Dir: t.TempDir()},
+		vms:    services.VMs,
+		images: services.Images,
 		log:    new(lockedBuffer),
 		served: make(chan error, 1),
 	}
@@ -86,7 +89,10 @@ func startDaemon(t *testing.T, layout paths.Layout) *testDaemon {
 	srv := daemon.New(daemon.Config{
 		Version: testVersion,
 		Log:     slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		VMs:     d.vms,
+		VMs:     services.VMs,
+		Images:  services.Images,
+		Kernels: services.Kernels,
+		Usage:   services.Usage,
 		Hosts:   daemontest.Hosts{},
 	})
 	ctx, stop := context.WithCancel(context.Background())

@@ -25,10 +25,14 @@ import (
 var update = flag.Bool("update", false, "write docs/openapi.json anew")
 
 func newServer(t *testing.T) *Server {
+	services := daemontest.NewServices(t.TempDir())
 	return New(Config{
 		Version: "v1",
 		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)),
-		VMs:     &daemontest.VMs{Dir: t.TempDir()},
+		VMs:     services.VMs,
+		Images:  services.Images,
+		Kernels: services.Kernels,
+		Usage:   services.Usage,
 		Hosts:   daemontest.Hosts{},
 	})
 }

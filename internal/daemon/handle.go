@@ -91,6 +91,14 @@ func decode(w http.ResponseWriter, r *http.Request, req any) error {
 	return nil
 }
 
+// notNull makes a list that is [] in JSON where it is empty, not null.
+func notNull[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
 // cancelled says why ctx ended: the client left, or the daemon ends. It keeps
 // the VM that e names.
 func cancelled(ctx context.Context, e *api.Error) *api.Error {

@@ -55,6 +55,9 @@ type Config struct {
 	Version string // of this bangerd
 	Log     *slog.Logger
 	VMs     VMs
+	Images  Images
+	Kernels Kernels
+	Usage   Usage
 	Hosts   Hosts
 }
 
@@ -63,6 +66,9 @@ type Server struct {
 	version string
 	log     *slog.Logger
 	vms     VMs
+	images  Images
+	kernels Kernels
+	usage   Usage
 	hosts   Hosts
 	uid     uint32 // besides root, the only one who may call
 
@@ -80,6 +86,9 @@ func New(cfg Config) *Server {
 		version: cfg.Version,
 		log:     cfg.Log,
 		vms:     cfg.VMs,
+		images:  cfg.Images,
+		kernels: cfg.Kernels,
+		usage:   cfg.Usage,
 		hosts:   cfg.Hosts,
 		uid:     uint32(os.Getuid()),
 		mux:     http.NewServeMux(),
@@ -87,6 +96,9 @@ func New(cfg Config) *Server {
 	}
 	s.routeDaemon()
 	s.routeVMs()
+	s.routeImages()
+	s.routeKernels()
+	s.routeUsage()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, api.Errorf(api.CodeNotFound, "bangerd has no call %s %s", r.Method, r.URL.Path))
 	})

@@ -10,10 +10,7 @@ import (
 func (s *Server) routeVMs() {
 	handle(s, api.ListVMs, func(ctx context.Context, _ pathValues, _ api.None) ([]api.VM, error) {
 		vms, err := s.vms.List(ctx)
-		if vms == nil {
-			vms = []api.VM{} // [] in JSON, not null
-		}
-		return vms, err
+		return notNull(vms), err
 	})
 	handle(s, api.GetVM, func(ctx context.Context, path pathValues, _ api.None) (api.VM, error) {
 		return s.vms.Get(ctx, path("vm"))

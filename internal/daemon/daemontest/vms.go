@@ -17,7 +17,8 @@ import (
 	"banger/internal/api"
 )
 
-// VM names that make Create behave badly.
+// Names that make the creation of a VM behave badly, and some also the pull of
+// an image.
 const (
 	NameFails    = "fails"    // fails half-way, leaving nothing
 	NameTimesOut = "timesout" // the guest is waited for in vain, the VM is kept
@@ -32,6 +33,8 @@ type VMs struct {
 	// Guest serves one connection to a guest's port and closes it. The default
 	// sends back what it receives.
 	Guest func(conn net.Conn, port uint32)
+	// Images has the configuration that VMs get of their images. May be nil.
+	Images *Images
 
 	mu        sync.Mutex
 	vms       map[string]api.VM // by name
@@ -85,7 +88,7 @@ func (f *VMs) Create(ctx context.Context, req api.CreateVM, progress api.Progres
 	case NamePanics:
 		panic("a bug in create")
 	case NameHangs:
-		goOn(ctx, progress)
+		goOn(ctx, progress, api.Progress{Phase: "disk", Title: "making the disk", Total: 2, Unit: "bytes"})
 		f.mu.Lock()
 		f.cancelled++
 		f.mu.Unlock()
@@ -99,8 +102,8 @@ func (f *VMs) Create(ctx context.Context, req api.CreateVM, progress api.Progres
 	return vm, err
 }
 
-// goOn reports progress until ctx ends.
-func goOn(ctx context.Context, progress api.ProgressFunc) {
+// goOn reports progress of a step until ctx ends.
+func goOn(ctx context.Context, progress api.ProgressFunc, step api.Progress) {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -108,12 +111,17 @@ func goOn(ctx context.Context, progress api.ProgressFunc) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			progress.Report(api.Progress{Phase: "disk", Title: "making the disk", Done: 1, Total: 2, Unit: "bytes"})
+			step.Done = 1
+			progress.Report(step)
 		}
 	}
 }
 
 func (f *VMs) add(req api.CreateVM) (api.VM, error) {
+	var config *api.ImageConfig
+	if f.Images != nil {
+		config = f.Images.config(req.Image)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.made++
@@ -122,7 +130,7 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 		Name:      cmp.Or(req.Name, fmt.Sprintf("vm-%d", f.made)),
 		State:     api.StateRunning,
 		Image:     cmp.Or(req.Image, "debian-bookworm"),
-		Kernel:    "generic-6.12",
+		Kernel:    DefaultKernel,
 		Driver:    "qemu",
 		Accel:     "tcg",
 		VCPUs:     cmp.Or(req.VCPUs, 2),
@@ -130,6 +138,8 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 		DiskBytes: cmp.Or(req.DiskBytes, 20<<30),
 		IP:        fmt.Sprintf("172.16.0.%d", f.made+1),
 		Env:       req.Env,
+		Nested:    req.Nested,
+		Config:    config,
 		CreatedAt: time.Now().UTC(),
 		Timing:    []api.PhaseTiming{{Phase: "disk", Millis: 12}, {Phase: "boot", Millis: 3456}},
 	}
