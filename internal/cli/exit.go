@@ -35,7 +35,7 @@ func statuses() []status {
 		{1, []api.Code{api.CodeInternal}, "an unforeseen failure"},
 		{2, []api.Code{api.CodeInvalid}, "the command line or a value in it is wrong"},
 		{3, []api.Code{api.CodeDaemon}, "bangerd can't be started or reached"},
-		{4, []api.Code{api.CodeNotFound}, "there is no such VM or image"},
+		{4, []api.Code{api.CodeNotFound}, "there is no such VM, image or kernel"},
 		{5, []api.Code{api.CodeExists, api.CodeConflict}, "the name is taken, or the state forbids it"},
 		{6, []api.Code{api.CodeHost}, "the host lacks a tool, a permission or space"},
 		{7, []api.Code{api.CodeTimeout}, "it took too long"},

@@ -67,7 +67,7 @@ Docker, with your repository already inside, and takes it away again.`,
 		return api.Errorf(api.CodeInvalid, "%v", err).WithHint("see: %s --help", cmd.CommandPath())
 	})
 	makeGroup(root)
-	root.AddCommand(newVM(e), newDaemon(e), newDoctor(e), newVersion(e), newExitCodes())
+	root.AddCommand(newVM(e), newImage(e), newKernel(e), newDu(e), newDaemon(e), newSetup(e), newDoctor(e), newVersion(e), newExitCodes())
 	return root
 }
 
@@ -101,6 +101,17 @@ func args(least, most int, usage string) cobra.PositionalArgs {
 		return api.Errorf(api.CodeInvalid, "%s: %s", cmd.CommandPath(), problem).
 			WithHint("use it like this: %s %s", cmd.CommandPath(), usage)
 	}
+}
+
+// needFlags checks that flags without a default were given.
+func needFlags(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if f := cmd.Flags().Lookup(name); f == nil || f.Value.String() == "" {
+			return api.Errorf(api.CodeInvalid, "%s: --%s is missing", cmd.CommandPath(), name).
+				WithHint("use it like this: %s", cmd.UseLine())
+		}
+	}
+	return nil
 }
 
 // isFile reports whether v is an open file and returns its descriptor.

@@ -32,6 +32,28 @@ func printTable(w io.Writer, rows [][]string) error {
 	return nil
 }
 
+// printMade prints what a command has made: its name and nothing else, or all
+// about it as JSON.
+func printMade(e *env, name string, made any, asJSON bool) error {
+	if asJSON {
+		return printJSON(e.stdout, made)
+	}
+	if _, err := fmt.Fprintln(e.stdout, name); err != nil {
+		return fmt.Errorf("write name: %w", err)
+	}
+	return nil
+}
+
+// description is a table with a row for each thing that is known of something.
+type description [][]string
+
+// row adds a row, unless there is nothing to say.
+func (d *description) row(name, value string) {
+	if value != "" {
+		*d = append(*d, []string{name + ":", value})
+	}
+}
+
 // age formats how long ago something was, with one unit.
 func age(then, now time.Time) string {
 	d := now.Sub(then)

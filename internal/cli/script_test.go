@@ -107,7 +107,7 @@ func localSession(ctx context.Context, o session.Options) (session.Result, error
 	return session.Result{ExitCode: cmd.ProcessState.ExitCode()}, nil
 }
 
-// scriptDaemon is bangerd with VMs in memory.
+// scriptDaemon is bangerd with VMs, images and kernels in memory.
 func scriptDaemon() int {
 	if msg := os.Getenv("TEST_DAEMON_REFUSES"); msg != "" {
 		fmt.Fprintf(os.Stderr, "bangerd: %s\n  hint: mend it\n", msg)
@@ -131,14 +131,20 @@ func serveVMs(layout paths.Layout) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	services := daemontest.NewServices(layout.State)
+	services.Images.Layers = 3
+	services.VMs.Guest = func(conn net.Conn, port uint32) {
+		fmt.Fprintf(conn, "port %d\n", port)
+		daemontest.Echo(conn, port)
+	}
 	srv := daemon.New(daemon.Config{
 		Version: testVersion(),
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		VMs: &daemontest.VMs{Dir: layout.State, Guest: func(conn net.Conn, port uint32) {
-			fmt.Fprintf(conn, "port %d\n", port)
-			daemontest.Echo(conn, port)
-		}},
-		Hosts: daemontest.Hosts{},
+		VMs:     services.VMs,
+		Images:  services.Images,
+		Kernels: services.Kernels,
+		Usage:   services.Usage,
+		Hosts:   daemontest.Hosts{},
 	})
 	return errors.Join(srv.Serve(ctx, l), release())
 }

@@ -19,11 +19,12 @@ type machineOptions struct {
 	vcpus  int
 	memory sizeFlag
 	disk   sizeFlag
+	nested bool
 	env    envFlag
 	timing bool
 }
 
-func (o *machineOptions) addFlags(cmd *cobra.Command) {
+func (o *machineOptions) addFlags(cmd *cobra.Command, e *env) {
 	o.memory.bare, o.memory.least = 1<<20, 1<<20
 	o.disk.least = 1 << 20
 	f := cmd.Flags()
@@ -32,14 +33,13 @@ func (o *machineOptions) addFlags(cmd *cobra.Command) {
 	f.IntVar(&o.vcpus, "vcpus", 0, "number of virtual CPUs (default: the configured one)")
 	f.Var(&o.memory, "memory", "memory, such as 2G or 2048; MiB if there is no unit (default: the configured one)")
 	f.Var(&o.disk, "disk", "size of the disk, such as 20G; it takes space only as it is used (default: the configured one)")
+	f.BoolVar(&o.nested, "nested", false, "give it a processor that can run VMs itself (QEMU only)")
 	f.VarP(&o.env, "env", "e", "set a variable in every session and command; without =VALUE, the value it has here (repeatable)")
 	f.BoolVar(&o.timing, "timing", false, "print what each phase took")
-	for _, name := range []string{"name", "image", "vcpus", "memory", "disk", "env"} {
-		noFiles := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
-		if err := cmd.RegisterFlagCompletionFunc(name, noFiles); err != nil {
-			panic(err) // a flag that doesn't exist: a typo above
-		}
+	for _, name := range []string{"name", "vcpus", "memory", "disk", "env"} {
+		completeFlag(cmd, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp))
 	}
+	completeFlag(cmd, "image", completeNames(e, -1, imageNames, catalogImageNames))
 }
 
 // request returns the request for the VM.
@@ -56,6 +56,7 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		VCPUs:     o.vcpus,
 		MemoryMiB: o.memory.bytes >> 20,
 		DiskBytes: o.disk.bytes,
+		Nested:    o.nested,
 		Env:       o.env.values,
 	}, nil
 }
@@ -81,7 +82,7 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 			return runVMCreate(cmd.Context(), e, req, o.timing, asJSON)
 		},
 	}
-	o.addFlags(cmd)
+	o.addFlags(cmd, e)
 	cmd.Flags().BoolVar(&noStart, "no-start", false, "only make it; start it later with: banger vm start")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the VM as JSON")
 	return cmd
@@ -92,13 +93,7 @@ func runVMCreate(ctx context.Context, e *env, req api.CreateVM, timing, asJSON b
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(e.stdout, vm)
-	}
-	if _, err := fmt.Fprintln(e.stdout, vm.Name); err != nil {
-		return fmt.Errorf("write name: %w", err)
-	}
-	return nil
+	return printMade(e, vm.Name, vm, asJSON)
 }
 
 // createVM creates a VM with progress, and says where to look if its guest

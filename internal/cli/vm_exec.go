@@ -26,7 +26,8 @@ func newVMExec(e *env) *cobra.Command {
 		Short: "Run a command in a running VM",
 		Long: `Run a command in a running VM. Its exit status becomes banger's, and its input,
 output and signals are yours. It starts in the VM's workspace, if it has one,
-else in the home directory. No shell is involved: use sh -c for one.
+else in the directory and as the user that the image's configuration names, else
+in root's home. No shell is involved: use sh -c for one.
 
 Flags go before the VM's name.`,
 		Example: `  banger vm exec web -- uname -a
@@ -43,8 +44,8 @@ Flags go before the VM's name.`,
 	f.SetInterspersed(false) // what follows the VM's name is the command's
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal")
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass the input on (always done)")
-	f.StringVarP(&o.dir, "cwd", "w", "", "directory to start in (default: the workspace, or the home directory)")
-	f.StringVarP(&o.user, "user", "u", "", "user to run it as (default: root)")
+	f.StringVarP(&o.dir, "cwd", "w", "", "directory to start in (default: the workspace, the image's, or the home directory)")
+	f.StringVarP(&o.user, "user", "u", "", "user to run it as (default: the image's, but root where there is a workspace)")
 	f.VarP(&o.env, "env", "e", "set a variable; without =VALUE, the value it has here (repeatable)")
 	return cmd
 }
@@ -62,8 +63,8 @@ func runVMExec(ctx context.Context, e *env, o execOptions, name string, command 
 	}
 	return enter(ctx, e, vm, session.Options{
 		Command: command,
-		Dir:     cmp.Or(o.dir, workspaceDir(vm)),
-		User:    o.user,
+		Dir:     cmp.Or(o.dir, commandDir(vm)),
+		User:    cmp.Or(o.user, commandUser(vm)),
 		Env:     o.env.values,
 		TTY:     o.tty,
 	})

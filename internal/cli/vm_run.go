@@ -30,6 +30,9 @@ type runOptions struct {
 	from    string
 	path    string   // "" in bare mode
 	command []string // nil: an interactive session
+	// entrypoint replaces the image's if the flag was given; "" is none.
+	entrypoint    string
+	ownEntrypoint bool
 }
 
 func newVMRun(e *env) *cobra.Command {
@@ -47,6 +50,10 @@ The command's exit status becomes banger's, and its input, output and signals
 are yours; a third Ctrl-C gives up on a command that ignores them. It gets a
 terminal only with --tty. See "banger help exit-codes" for other statuses.
 
+A command runs as the image's configuration says, like with docker: its
+entrypoint goes before the command, which runs as its user in its directory (but
+with a PATH as root in the repository). A shell is always root's.
+
 The VM stays when the shell or command has ended, unless there is --rm. A VM
 that never became ready is kept even then, so that you can look at its log.
 
@@ -55,15 +62,20 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
   banger vm run ./repo
   banger vm run ./repo -- make test
   banger vm run --rm --env CI=1 ./repo -- ./script.sh
-  banger vm run ./repo --branch fix-login --from origin/main`,
+  banger vm run ./repo --branch fix-login --from origin/main
+  banger vm run --image app --entrypoint '' -- sh -c 'id; pwd'`,
 		Args:              func(cmd *cobra.Command, args []string) error { return o.parseArgs(args, cmd.ArgsLenAtDash()) },
 		ValidArgsFunction: completeDir,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return runVMRun(cmd, e, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.ownEntrypoint = cmd.Flags().Changed("entrypoint")
+			return runVMRun(cmd, e, o)
+		},
 	}
-	o.machine.addFlags(cmd)
+	o.machine.addFlags(cmd, e)
 	f := cmd.Flags()
 	f.BoolVar(&o.rm, "rm", false, "delete the VM when the shell or command has ended")
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal")
+	f.StringVar(&o.entrypoint, "entrypoint", "", "program to put before the command instead of the image's entrypoint; '' for none")
 	f.StringVar(&o.branch, "branch", "", "check out a new branch of this name in the VM (needs a PATH)")
 	f.StringVar(&o.from, "from", "", "where the new branch starts (default: HEAD)")
 	return cmd
@@ -135,13 +147,23 @@ func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
 	} else {
 		defer farewell(ctx, e, vm)
 	}
-	return enter(ctx, e, vm, session.Options{
-		Command: o.command,
-		Dir:     workspaceDir(vm),
-		// A shell is interactive where there is somebody to type; a command
-		// gets its output unchanged unless a terminal was asked for.
-		TTY: o.tty || (o.command == nil && e.stdinTTY && e.stdoutTTY),
-	})
+	return enter(ctx, e, vm, o.session(e, vm))
+}
+
+// session says what to run in the VM, and how.
+func (o *runOptions) session(e *env, vm api.VM) session.Options {
+	command := o.command
+	if o.ownEntrypoint && o.entrypoint != "" {
+		command = append([]string{o.entrypoint}, command...)
+	} else if command != nil && !o.ownEntrypoint {
+		command = withEntrypoint(vm, command)
+	}
+	if command == nil {
+		// A shell is interactive where there is somebody to type.
+		return session.Options{Dir: workspaceDir(vm), TTY: o.tty || (e.stdinTTY && e.stdoutTTY)}
+	}
+	// A command gets its output unchanged unless a terminal was asked for.
+	return session.Options{Command: command, Dir: commandDir(vm), User: commandUser(vm), TTY: o.tty}
 }
 
 // workspaceDir is where sessions start; "" means the home directory.

@@ -42,43 +42,41 @@ func runVMShow(ctx context.Context, e *env, name string, asJSON bool) error {
 
 // describeVM returns a row for each thing that is known of a VM.
 func describeVM(vm api.VM) [][]string {
-	var rows [][]string
-	row := func(name, value string) {
-		if value != "" {
-			rows = append(rows, []string{name + ":", value})
-		}
-	}
+	var d description
 	state := string(vm.State)
 	if vm.Reason != "" {
 		state += " (" + vm.Reason + ")"
 	}
-	row("Name", vm.Name)
-	row("ID", vm.ID)
-	row("State", state)
-	row("Image", vm.Image)
-	row("Kernel", vm.Kernel)
+	d.row("Name", vm.Name)
+	d.row("ID", vm.ID)
+	d.row("State", state)
+	d.row("Image", vm.Image)
+	d.row("Kernel", vm.Kernel)
 	driver := vm.Driver
 	if vm.Accel != "" {
 		driver += ", " + vm.Accel
 	}
-	row("Driver", driver)
-	row("VCPUs", fmt.Sprint(vm.VCPUs))
-	row("Memory", progress.Bytes(vm.MemoryMiB<<20))
-	row("Disk", progress.Bytes(vm.DiskBytes))
-	row("IP", vm.IP)
-	row("MAC", vm.MAC)
+	d.row("Driver", driver)
+	d.row("VCPUs", fmt.Sprint(vm.VCPUs))
+	d.row("Memory", progress.Bytes(vm.MemoryMiB<<20))
+	d.row("Disk", progress.Bytes(vm.DiskBytes))
+	d.row("IP", vm.IP)
+	d.row("MAC", vm.MAC)
+	if vm.Nested {
+		d.row("Nested", "yes")
+	}
 	if vm.PID != 0 {
-		row("PID", fmt.Sprint(vm.PID))
+		d.row("PID", fmt.Sprint(vm.PID))
 	}
 	if vm.Workspace != nil {
-		row("Workspace", vm.Workspace.HostPath+" → "+vm.Workspace.GuestPath)
+		d.row("Workspace", vm.Workspace.HostPath+" → "+vm.Workspace.GuestPath)
 	}
 	for _, key := range slices.Sorted(maps.Keys(vm.Env)) {
-		row("Env", key+"="+vm.Env[key])
+		d.row("Env", key+"="+vm.Env[key])
 	}
-	row("Created", vm.CreatedAt.Local().Format(time.DateTime))
+	d.row("Created", vm.CreatedAt.Local().Format(time.DateTime))
 	if vm.StartedAt != nil {
-		row("Started", vm.StartedAt.Local().Format(time.DateTime))
+		d.row("Started", vm.StartedAt.Local().Format(time.DateTime))
 	}
-	return rows
+	return d
 }

@@ -106,6 +106,7 @@ func tools(sys System) []tool {
 	return []tool{
 		{name: sys.QEMU, debian: "qemu-system-x86", cost: "VMs can't run, except on Firecracker"},
 		{name: "mmdebstrap", debian: "mmdebstrap", cost: "images and kernels can't be built, the default ones included"},
+		{name: "npm", debian: "npm", cost: "the default image can't be built from its recipe, which has mise from npm (bundles and other images work)", optional: true},
 		{name: "mke2fs", debian: "e2fsprogs", cost: "VMs get no disk"},
 		{name: "git", debian: "git", cost: "repositories can't be copied into VMs", optional: true},
 		{name: "ssh", debian: "openssh-client", cost: "banger vm ssh doesn't work (vm run and vm exec do)", optional: true},

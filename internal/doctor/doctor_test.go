@@ -71,13 +71,17 @@ func TestTools(t *testing.T) {
 	if f := find(t, findings, "git"); f.Status != Warn || f.Cost == "" {
 		t.Errorf("git: %+v", f)
 	}
+	f := find(t, Run(t.Context(), without(fine(0), "npm"), "/data"), "npm")
+	if f.Status != Warn || !strings.Contains(f.Cost, "default image") || len(f.Mend) != 1 || f.Mend[0].Package != "npm" {
+		t.Errorf("npm: %+v", f)
+	}
 	if f := find(t, findings, "mke2fs"); f.Status != Fail {
 		t.Errorf("mke2fs: %+v", f)
 	}
 	if Usable(findings) {
 		t.Error("usable without mke2fs")
 	}
-	f := find(t, Run(t.Context(), without(fine(0), "git", "apt-get"), "/data"), "git")
+	f = find(t, Run(t.Context(), without(fine(0), "git", "apt-get"), "/data"), "git")
 	if f.Mend != nil || !strings.Contains(f.Advice, "package git") {
 		t.Errorf("without apt-get: %+v", f)
 	}

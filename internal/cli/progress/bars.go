@@ -17,13 +17,15 @@ const (
 )
 
 // bars draws a line per phase: a bar where the total is known, else a spinner.
-// A finished phase's line stays.
+// A finished phase's line stays, except a layer's: all layers together have a
+// line of their own.
 type bars struct {
 	container *mpb.Progress
 	now       func() time.Time
 
 	mu     sync.Mutex
 	phases map[string]*phase // going on
+	layers layers
 	closed bool
 }
 
@@ -38,13 +40,32 @@ func newBars(w io.Writer, now func() time.Time) *bars {
 func (d *bars) Progress(p api.Progress) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return
+	switch {
+	case d.closed:
+	case isLayer(p):
+		d.update(d.layers.add(p, d.now())) // stands above the single layers
+		d.update(p, mpb.BarRemoveOnComplete())
+	default:
+		if _, going := d.phases[p.Phase]; p.Finished || !going {
+			d.endLayers() // what goes on beside them says nothing of their end
+		}
+		d.update(p)
 	}
+}
+
+func (d *bars) endLayers() {
+	if p, ended := d.layers.end(); ended {
+		d.update(p)
+	}
+}
+
+// update shows the progress of one phase. The options are for its line, if it
+// has none yet.
+func (d *bars) update(p api.Progress, options ...mpb.BarOption) {
 	ph, ok := d.phases[p.Phase]
 	if !ok {
 		ph = &phase{started: d.now(), now: d.now, newest: p}
-		if err := ph.add(d.container); err != nil {
+		if err := ph.add(d.container, options...); err != nil {
 			return // the terminal is gone
 		}
 		d.phases[p.Phase] = ph
@@ -61,6 +82,7 @@ func (d *bars) Close() {
 	if d.closed {
 		return
 	}
+	d.endLayers()
 	d.closed = true
 	for _, ph := range d.phases {
 		ph.bar.Abort(true)
@@ -79,7 +101,7 @@ type phase struct {
 }
 
 // add puts the phase's line on the screen.
-func (ph *phase) add(c *mpb.Progress) (err error) {
+func (ph *phase) add(c *mpb.Progress, options ...mpb.BarOption) (err error) {
 	spinner := decor.OnComplete(decor.Spinner(nil, decor.WCSyncWidth), "✓ ")
 	style := mpb.BarStyle().Build()
 	filler := mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error {
@@ -88,11 +110,11 @@ func (ph *phase) add(c *mpb.Progress) (err error) {
 		}
 		return style.Fill(w, stat)
 	})
-	ph.bar, err = c.Add(0, filler,
+	ph.bar, err = c.Add(0, filler, append(options,
 		mpb.BarWidth(barWidth),
 		mpb.PrependDecorators(spinner, decor.Any(func(decor.Statistics) string { return " " + title(ph.state()) + " " })),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return ph.trailer() })),
-	)
+	)...)
 	return err
 }
 

@@ -24,7 +24,9 @@ func New(w io.Writer, terminal bool, now func() time.Time) Display {
 	if terminal {
 		return newBars(w, now)
 	}
-	return newPlain(w, now)
+	d := newPlain(w, now)
+	d.watch()
+	return d
 }
 
 // title is what people read of a phase.

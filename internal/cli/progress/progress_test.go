@@ -13,7 +13,7 @@ import (
 func TestPlain(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Unix(0, 0)
-	d := New(&out, false, func() time.Time { return now })
+	d := newPlain(&out, func() time.Time { return now })
 	pull := api.Progress{Phase: "pull", Title: "pulling the image", Total: 300 << 20, Unit: "bytes"}
 	send := func(after time.Duration, p api.Progress) {
 		now = now.Add(after)

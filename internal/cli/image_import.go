@@ -1,0 +1,28 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+func newImageImport(e *env) *cobra.Command {
+	var o pullOptions
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Unpack an image's bundle from a file",
+		Long: `Unpack an image's bundle, as image export writes it, from a file. Prints the
+image's name.`,
+		Example: "  banger image import app.tar.zst --name app2",
+		Args:    args(1, 1, "FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := existing(args[0], false)
+			if err != nil {
+				return err
+			}
+			return runImagePull(cmd.Context(), e, o, file)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "", "name of the image on this host (default: the bundle's)")
+	addKernelFlag(cmd, e, &o.kernel)
+	f.Var(&o.sha256, "sha256", "checksum that the bundle must have")
+	f.BoolVar(&o.json, "json", false, "print the image as JSON")
+	return cmd
+}

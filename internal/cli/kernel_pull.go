@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+)
+
+func newKernelPull(e *env) *cobra.Command {
+	var name string
+	var sum sha256Flag
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "pull REF",
+		Short: "Get a kernel of the catalog or a bundle",
+		Long: `Get a kernel and print its name. REF is one of
+
+  NAME           a name of the catalog, see: banger kernel list --catalog
+  https://…      the URL of a bundle
+  ./FILE, /FILE  a bundle in a file
+
+A kernel of that name that is there already is fetched anew and replaced.`,
+		Example: `  banger kernel pull generic-6.12
+  banger kernel pull ./mine.tar.zst --name mine`,
+		Args:              args(1, 1, "REF"),
+		ValidArgsFunction: completeRefs(e, catalogKernelNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runKernelPull(cmd.Context(), e, api.PullKernel{Ref: args[0], Name: name, SHA256: sum.hex}, asJSON)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "name of the kernel on this host (default: derived from REF)")
+	f.Var(&sum, "sha256", "checksum that the bundle must have")
+	f.BoolVar(&asJSON, "json", false, "print the kernel as JSON")
+	return cmd
+}
+
+func runKernelPull(ctx context.Context, e *env, req api.PullKernel, asJSON bool) error {
+	ref, err := pullRef(req.Ref)
+	if err != nil {
+		return err
+	}
+	req.Ref = ref
+	k, err := stream(ctx, e, api.PullKernelRoute, req)
+	if err != nil {
+		return err
+	}
+	return printMade(e, k.Name, k, asJSON)
+}
