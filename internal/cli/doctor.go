@@ -10,6 +10,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/doctor"
+	"banger/internal/setup"
 )
 
 // doctorReport is what doctor --json prints.
@@ -59,6 +60,9 @@ func runDoctor(ctx context.Context, e *env, fix, asJSON bool) error {
 		report.Host = &host
 	}
 	report.Findings = append(findings, found)
+	if report.Host != nil {
+		report.Findings = append(report.Findings, checkFirecracker(ctx, e, host, fix)...)
+	}
 	report.Usable = doctor.Usable(report.Findings)
 	if asJSON {
 		err = printJSON(e.stdout, report)
@@ -89,6 +93,29 @@ func askHost(ctx context.Context, e *env) (api.Host, doctor.Finding) {
 		f.Status, f.Cost = doctor.Warn, "VMs run by software emulation, several times slower"
 	}
 	return host, f
+}
+
+// checkFirecracker looks for Firecracker on a host whose KVM runs it, and
+// installs it if asked to. On others it would be of no use.
+func checkFirecracker(ctx context.Context, e *env, host api.Host, fix bool) []doctor.Finding {
+	if !host.KVM.Usable {
+		return nil
+	}
+	f := doctor.Finding{Name: "firecracker", Status: doctor.OK, Detail: "VMs run on it"}
+	if host.Driver == "firecracker" {
+		return []doctor.Finding{f}
+	}
+	if fix {
+		there, err := installFirecracker(ctx, e, setupOptions{}, setup.Pinned())
+		if err == nil {
+			f.Detail = there.Firecracker
+			return []doctor.Finding{f}
+		}
+		e.notice("%v", err)
+	}
+	f.Status, f.Detail, f.Cost = doctor.Warn, "not found", "VMs run on QEMU, which starts slower"
+	f.Advice = "banger setup installs it, without root"
+	return []doctor.Finding{f}
 }
 
 // printFindings prints what is there, what is missing, and a verdict.

@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/doctor"
+	"banger/internal/paths"
+	"banger/internal/setup"
+)
+
+// Firecracker is of use only where KVM is, and is installed only if asked for.
+func TestCheckFirecracker(t *testing.T) {
+	kvm := api.Host{Driver: "qemu", KVM: api.KVMProbe{Usable: true}}
+	var stderr bytes.Buffer
+	e := &env{stderr: &stderr, now: time.Now, located: true, location: paths.Layout{Data: t.TempDir(), Cache: t.TempDir()}}
+	if found := checkFirecracker(t.Context(), e, api.Host{Driver: "qemu"}, true); found != nil {
+		t.Errorf("without KVM: %+v", found)
+	}
+	running := kvm
+	running.Driver = "firecracker"
+	if found := checkFirecracker(t.Context(), e, running, true); len(found) != 1 || found[0].Status != doctor.OK {
+		t.Errorf("where it runs: %+v", found)
+	}
+	if found := checkFirecracker(t.Context(), e, kvm, false); len(found) != 1 || found[0].Status != doctor.Warn || found[0].Advice == "" {
+		t.Errorf("where it is missing: %+v", found)
+	}
+	release := setup.Pinned()
+	dir := filepath.Join(e.location.FirecrackerDir(), release.Version)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program := []byte("#!/bin/sh\necho Firecracker " + release.Version + "\n")
+	for _, name := range []string{"firecracker", "jailer"} {
+		if err := os.WriteFile(filepath.Join(dir, name), program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := checkFirecracker(t.Context(), e, kvm, true)
+	if len(found) != 1 || found[0].Status != doctor.OK || found[0].Detail != filepath.Join(dir, "firecracker") {
+		t.Errorf("with --fix: %+v\n%s", found, stderr.String())
+	}
+}
