@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"internal/guest":   {},
 	"internal/config":  {"internal/api"},
 	"internal/doctor":  {"internal/api", "internal/paths", "internal/rootless"},
+	"internal/catalog": {"internal/api"},
 
 	"internal/guest/halfclose": {},
 	"internal/guest/serialmux": {},
@@ -33,10 +34,17 @@ var mayImport = map[string][]string{
 	"internal/network":   {"internal/api", "internal/undo"},
 	"internal/rootless":  {"internal/api", "internal/paths", "internal/procid", "internal/undo"},
 	"internal/initramfs": {"internal/hosttool", "internal/paths"},
-	"internal/kernel": {"internal/api", "internal/paths", "internal/depot", "internal/hosttool", "internal/mkext4",
+	"internal/kernel": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
+		"internal/hosttool", "internal/image/ext4", "internal/mmdebstrap", "internal/paths"},
+	"internal/image": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
+		"internal/image/ext4", "internal/image/oci", "internal/image/oci/flatten", "internal/image/recipe", "internal/paths"},
+	"internal/image/recipe": {"internal/api", "internal/catalog", "internal/depot", "internal/hosttool", "internal/image/ext4",
 		"internal/mmdebstrap"},
-	"internal/image": {"internal/api", "internal/paths", "internal/depot", "internal/mkext4", "internal/mmdebstrap"},
-	"internal/vmm":   {"internal/api", "internal/procid"},
+	"internal/vmm":       {"internal/api", "internal/procid"},
+	"internal/diskusage": {"internal/api", "internal/paths"},
+	"internal/download":  {"internal/api", "internal/hosttool"},
+	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool"},
+	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/hosttool"},
 
 	// Images of OCI registries: pulled, flattened, written as ext4.
 	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten"},
@@ -47,7 +55,6 @@ var mayImport = map[string][]string{
 	// What building kernels and images has in common.
 	"internal/hosttool":   {"internal/api"},
 	"internal/depot":      {"internal/api", "internal/hosttool"},
-	"internal/mkext4":     {"internal/hosttool"},
 	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
 
 	"internal/vmm/qemu":        {"internal/api", "internal/vmm", "internal/guest", "internal/guest/serialmux"},
@@ -56,23 +63,25 @@ var mayImport = map[string][]string{
 
 	// Policy.
 	"internal/vm": {"internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",
-		"internal/guest", "internal/hosttool", "internal/image", "internal/kernel", "internal/mkext4",
+		"internal/guest", "internal/hosttool", "internal/image", "internal/kernel",
 		"internal/network", "internal/vmm"},
-	"internal/workspace": {"internal/api"},
-	"internal/session":   {"internal/api"},
+	"internal/workspace":   {"internal/api"},
+	"internal/session":     {"internal/api"},
+	"internal/dockerbuild": {"internal/api", "internal/guest", "internal/session"},
 
 	// Edges.
 	"internal/daemon": {"internal/api", "internal/paths", "internal/version"},
 	"internal/client": {"internal/api", "internal/paths", "internal/version"},
 	"internal/cli": {"internal/api", "internal/cli/progress", "internal/client", "internal/doctor", "internal/guest",
-		"internal/paths", "internal/session", "internal/version"},
+		"internal/paths", "internal/session", "internal/setup", "internal/version"},
 	"internal/cli/mandoc":        {"internal/cli"},
 	"internal/cli/progress":      {"internal/api"},
 	"internal/daemon/daemontest": {"internal/api", "internal/guest"}, // for tests only
 
 	// The guest's side.
-	"internal/agent":      {"internal/agent/sshd", "internal/guest", "internal/guest/halfclose", "internal/guest/serialmux"},
-	"internal/agent/sshd": {},
+	"internal/agent/openssh": {},
+	"internal/agent":         {"internal/agent/openssh", "internal/agent/sshd", "internal/guest", "internal/guest/halfclose", "internal/guest/serialmux"},
+	"internal/agent/sshd":    {},
 
 	// Wiring.
 	"cmd/banger":             {"internal/cli"},

@@ -9,14 +9,19 @@ import (
 	"banger/internal/kernel"
 	"banger/internal/paths"
 	"banger/internal/rootless"
+	"banger/internal/setup"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 	"banger/internal/vmm/firecracker"
+	"banger/internal/vmm/kvmprobe"
 	"banger/internal/vmm/qemu"
 )
 
 // probeKernel is the kernel that the KVM probe tries when no VM is asked for.
 const probeKernel = "generic-6.12"
+
+// driverAuto is the configured driver that leaves the choice to banger.
+const driverAuto = "auto"
 
 // drivers chooses how VMs are started on this host.
 type drivers struct {
@@ -26,31 +31,52 @@ type drivers struct {
 	log     *slog.Logger
 }
 
-// Choose picks Firecracker or QEMU with KVM if that really runs a stock kernel
-// here, else QEMU with emulation.
-func (d *drivers) Choose(ctx context.Context, k kernel.Kernel) (vm.Choice, error) {
-	if d.config.Driver == firecracker.Name { // it needs no opinion of QEMU's
-		return d.choose(api.KVMProbe{})
-	}
-	probe, err := d.probe(ctx, k)
-	if err != nil {
-		return vm.Choice{}, err
-	}
-	return d.choose(probe)
+// Choose picks Firecracker if that really runs a stock kernel here, else QEMU
+// with KVM if that does, else QEMU with emulation. A nested VM is always
+// QEMU's, for Firecracker hides the extensions that it would need.
+func (d *drivers) Choose(ctx context.Context, k kernel.Kernel, nested bool) (vm.Choice, error) {
+	choice, _, err := d.choose(ctx, k, nested)
+	return choice, err
 }
 
-func (d *drivers) choose(probe api.KVMProbe) (vm.Choice, error) {
-	fc, noFirecracker := firecracker.FindBinary(d.config.FirecrackerBin)
+// choose is Choose with what the probe that decided has shown.
+func (d *drivers) choose(ctx context.Context, k kernel.Kernel, nested bool) (vm.Choice, api.KVMProbe, error) {
+	binary, missing := d.findFirecracker()
 	switch {
-	case d.config.Driver == firecracker.Name && noFirecracker != nil:
-		return vm.Choice{}, noFirecracker
-	case d.config.Driver == firecracker.Name, d.config.Driver == "auto" && probe.Usable && noFirecracker == nil:
-		driver := firecracker.New(firecracker.Config{Binary: fc, Log: d.log})
-		return vm.Choice{Driver: driver, Accel: qemu.AccelKVM, Why: "with KVM"}, nil
+	case d.config.Driver == firecracker.Name && nested:
+		return vm.Choice{}, api.KVMProbe{}, api.Errorf(api.CodeInvalid, "a VM on Firecracker can't run VMs itself").
+			WithHint("leave --nested out, or set driver = \"auto\" in config.toml")
+	case d.config.Driver == firecracker.Name && missing != nil:
+		return vm.Choice{}, api.KVMProbe{}, missing
+	case d.config.Driver == firecracker.Name:
+		return d.onFirecracker(binary), api.KVMProbe{Detail: "it wasn't tried, as the configuration asks for Firecracker"}, nil
+	case d.config.Driver == driverAuto && missing == nil && !nested:
+		probe, err := d.prober().Probe(ctx, firecracker.ProbeVMM(binary, k.Vmlinux))
+		if err != nil {
+			return vm.Choice{}, probe, err
+		}
+		if probe.Usable {
+			return d.onFirecracker(binary), probe, nil
+		}
+		return d.chooseQEMU(ctx, k, probe)
 	}
+	return d.chooseQEMU(ctx, k, api.KVMProbe{})
+}
+
+// chooseQEMU chooses how QEMU runs VMs. tried is what Firecracker found out
+// about KVM, if it was asked.
+func (d *drivers) chooseQEMU(ctx context.Context, k kernel.Kernel, tried api.KVMProbe) (vm.Choice, api.KVMProbe, error) {
 	binary, err := qemu.FindBinary("")
 	if err != nil {
-		return vm.Choice{}, err
+		if tried.Detail != "" {
+			err = api.Errorf(api.CodeHost, "KVM can't be used here (%s), and QEMU, which can do without, isn't installed", tried.Detail).
+				WithHint("%s", api.AsError(err).Hint)
+		}
+		return vm.Choice{}, tried, err
+	}
+	probe, err := d.prober().Probe(ctx, qemu.ProbeVMM(binary, k.Vmlinux))
+	if err != nil {
+		return vm.Choice{}, probe, err
 	}
 	choice := vm.Choice{Accel: qemu.AccelKVM, Why: "with KVM"}
 	if !probe.Usable {
@@ -60,17 +86,38 @@ func (d *drivers) choose(probe api.KVMProbe) (vm.Choice, error) {
 		}
 	}
 	choice.Driver = qemu.New(qemu.Config{Binary: binary, Accel: choice.Accel, Log: d.log})
-	return choice, nil
+	return choice, probe, nil
 }
 
-// probe finds out whether KVM runs a stock kernel. QEMU does the trying.
-func (d *drivers) probe(ctx context.Context, k kernel.Kernel) (api.KVMProbe, error) {
-	binary, err := qemu.FindBinary("")
-	if err != nil {
-		return api.KVMProbe{}, err
+// findFirecracker returns the configured Firecracker, else the one on PATH, else
+// the one that "banger setup" installed.
+func (d *drivers) findFirecracker() (string, error) {
+	binary, err := firecracker.FindBinary(d.config.FirecrackerBin)
+	if err != nil && d.config.FirecrackerBin == "" {
+		if there, ok := setup.Installed(d.layout.FirecrackerDir()); ok {
+			return there.Firecracker, nil
+		}
 	}
-	prober := qemu.Prober{Binary: binary, Kernel: k.Vmlinux, Cache: d.layout.KVMProbe(), Log: d.log}
-	return prober.Probe(ctx)
+	return binary, err
+}
+
+func (d *drivers) onFirecracker(binary string) vm.Choice {
+	config := firecracker.Config{Binary: binary, Jailer: d.jailer(binary), Log: d.log}
+	return vm.Choice{Driver: firecracker.New(config), Accel: qemu.AccelKVM, Why: "with KVM"}
+}
+
+// jailer returns how the VMs of a Firecracker are jailed. A user namespace's
+// root isn't the one that a jailer needs; Driver.Start tells so in mode on.
+func (d *drivers) jailer(firecrackerBinary string) firecracker.Jailer {
+	return firecracker.Jailer{
+		Mode:     firecracker.JailerMode(d.config.Jailer),
+		Binary:   firecracker.FindJailer(firecrackerBinary),
+		Rootless: rootless.Inside(),
+	}
+}
+
+func (d *drivers) prober() *kvmprobe.Prober {
+	return &kvmprobe.Prober{Cache: d.layout.KVMProbe(), Log: d.log}
 }
 
 // Named returns the driver that adopts a running VMM, for which it needs no
@@ -89,15 +136,13 @@ func (d *drivers) Named(name string) (vmm.Driver, error) {
 // until one was made there is nothing to tell of KVM.
 func (d *drivers) Host(ctx context.Context) (api.Host, error) {
 	host := api.Host{Rootless: rootless.Inside()}
-	k, err := d.kernels.Get(probeKernel)
+	k, err := d.kernels.Find(ctx, probeKernel)
 	if err != nil {
 		host.Why = "KVM is tried when the first VM starts: no kernel is here yet"
 		return host, nil
 	}
-	if host.KVM, err = d.probe(ctx, k); err != nil {
-		return host, err
-	}
-	choice, err := d.choose(host.KVM)
+	choice, probe, err := d.choose(ctx, k, false)
+	host.KVM = probe
 	if err != nil {
 		return host, err
 	}

@@ -14,8 +14,9 @@ import (
 	"banger/internal/api"
 	"banger/internal/config"
 	"banger/internal/daemon"
+	"banger/internal/diskusage"
+	"banger/internal/dockerbuild"
 	"banger/internal/guest"
-	"banger/internal/image"
 	"banger/internal/initramfs"
 	"banger/internal/kernel"
 	"banger/internal/network"
@@ -55,7 +56,7 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	if err != nil {
 		return nil, err
 	}
-	kernels, images := kernel.New(layout, log), image.New(layout, log)
+	kernels, images := stores(cfg, layout, log)
 	if err := errors.Join(kernels.Clean(ctx), images.Clean(ctx)); err != nil {
 		return nil, err
 	}
@@ -94,11 +95,21 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 		BootTimeout: time.Duration(cfg.BootTimeout),
 		Log:         log,
 	})
+	images.SetGuests(guests{manager, &dockerbuild.Builder{VMs: manager, Image: dockerImage}})
+	kernels.SetInUse(kernelUsers(images, manager))
 	net.SetNames(manager.Lookup, manager.ReverseLookup)
 	if err := manager.Reconcile(ctx); err != nil {
 		return nil, err
 	}
-	server := daemon.New(daemon.Config{Version: version.String(), VMs: manager, Hosts: drivers, Log: log})
+	server := daemon.New(daemon.Config{
+		Version: version.String(),
+		VMs:     manager,
+		Images:  images,
+		Kernels: kernels,
+		Usage:   diskusage.New(diskusage.Config{Layout: layout, VMs: manager, Images: images, Kernels: kernels}),
+		Hosts:   drivers,
+		Log:     log,
+	})
 	return &wired{layout: layout, db: db, network: net, manager: manager, server: server}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -21,8 +22,10 @@ import (
 type Config struct {
 	DefaultImageName string       `toml:"default_image_name"`
 	SSHKeyPath       string       `toml:"ssh_key_path"`    // "": banger's own key
+	CatalogURL       string       `toml:"catalog_url"`     // a catalog over the program's own; "": none
 	Driver           string       `toml:"driver"`          // auto, firecracker or qemu
 	FirecrackerBin   string       `toml:"firecracker_bin"` // "": the one on PATH
+	Jailer           string       `toml:"jailer"`          // auto, on or off
 	BridgeName       string       `toml:"bridge_name"`
 	BridgeIP         netip.Addr   `toml:"bridge_ip"` // default: the first address of CIDR
 	CIDR             netip.Prefix `toml:"cidr"`
@@ -46,8 +49,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // Default is the configuration without a file.
 func Default() Config {
 	return Config{
-		DefaultImageName: "debian-minimal",
+		DefaultImageName: "debian-bookworm",
 		Driver:           "auto",
+		Jailer:           "auto",
 		BridgeName:       "banger0",
 		CIDR:             netip.MustParsePrefix("172.16.0.0/24"),
 		DefaultVCPUs:     2,
@@ -103,8 +107,12 @@ var interfaceName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$`)
 
 func (c Config) check() error {
 	switch {
+	case c.CatalogURL != "" && !isHTTP(c.CatalogURL):
+		return fmt.Errorf("catalog_url %q: want an http or https address", c.CatalogURL)
 	case !slices.Contains([]string{"auto", "firecracker", "qemu"}, c.Driver):
 		return fmt.Errorf("driver %q: want auto, firecracker or qemu", c.Driver)
+	case !slices.Contains([]string{"auto", "on", "off"}, c.Jailer):
+		return fmt.Errorf("jailer %q: want auto, on or off", c.Jailer)
 	case !interfaceName.MatchString(c.BridgeName):
 		return fmt.Errorf("bridge_name %q: want up to 15 letters, digits, '_', '.' or '-'", c.BridgeName)
 	case !c.CIDR.Addr().Is4() || c.CIDR.Bits() > 30 || c.CIDR.Bits() < 8:
@@ -121,4 +129,9 @@ func (c Config) check() error {
 		return errors.New("boot_timeout: want more than 0")
 	}
 	return nil
+}
+
+func isHTTP(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }

@@ -1,141 +1,174 @@
 // Package image keeps the images that VMs start from: read-only root file
-// systems that all their VMs share, made of a distribution's own signed
-// packages by recipes in a catalog.
+// systems that all their VMs share. They are built of a distribution's own
+// packages (package recipe), unpacked from bundles, pulled from container
+// registries (package oci), made of VMs, or files of the user's.
 package image
 
 import (
-	"context"
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"banger/internal/api"
-	"banger/internal/depot"
-	"banger/internal/paths"
 )
 
 // The files in an image's directory.
 const (
 	rootfsFile   = "rootfs.ext4"
-	packagesFile = "packages.txt"
+	packagesFile = "packages.txt" // of images that were built of packages
 	manifestFile = "manifest.json"
 )
 
 // Image is an image that is ready for use. Paths are absolute.
 type Image struct {
 	Name      string
-	Distro    string // e.g. "debian bookworm"
+	Distro    string // e.g. "debian bookworm"; may be empty
 	Arch      string // as Debian and Go call it
 	Kernel    string // name of the kernel that its VMs boot
+	Origin    api.Origin
+	Source    string // what it was made of, see api.Image
+	Digest    string // sha256:…; may be empty
 	Rootfs    string // ext4, read-only
 	Dir       string
-	RealDirs  []string // directories that its VMs keep on the disk instead of the overlay
-	SizeBytes int64    // of Rootfs, holes included
+	RealDirs  []string         // directories that its VMs keep on the disk instead of the overlay
+	Config    *api.ImageConfig // of a registry's image, else nil
+	SizeBytes int64            // of Rootfs, holes included
 	Created   time.Time
 }
 
-// manifest is manifest.json.
+// manifest is manifest.json; docs/image-catalog.md describes it.
 type manifest struct {
-	Name      string    `json:"name"`
-	Distro    string    `json:"distro"`
-	Arch      string    `json:"arch"`
-	Kernel    string    `json:"kernel"`
-	RealDirs  []string  `json:"real_dirs"`
-	SizeBytes int64     `json:"size_bytes"`
-	Created   time.Time `json:"created"`
-}
-
-// Store keeps the images of one user.
-type Store struct {
-	log   *slog.Logger
-	depot *depot.Depot[Image]
-}
-
-// New returns the store of a layout.
-func New(layout paths.Layout, log *slog.Logger) *Store {
-	return &Store{log: log, depot: depot.New(layout.ImagesDir(), load, log)}
-}
-
-// Ensure returns an image and, if it is of the catalog and isn't there, makes
-// it first, which takes the network and up to some minutes. Calls that
-// overlap share the work. pf may be nil. The image's kernel is another matter.
-func (s *Store) Ensure(ctx context.Context, name string, pf api.ProgressFunc) (Image, error) {
-	if img, err := s.Get(name); err == nil {
-		return img, nil
-	}
-	r, ok := catalog()[name]
-	if !ok {
-		return Image{}, errUnknown(name)
-	}
-	img, err := s.depot.Ensure(ctx, name, pf, depot.Job{
-		Phase: "image-build",
-		Title: "building image " + name,
-		Build: func(ctx context.Context, dir string, report depot.Report) error {
-			return build(ctx, name, r, dir, report, s.log)
-		},
-	})
-	if err != nil {
-		return Image{}, fmt.Errorf("build image %s: %w", name, err)
-	}
-	return img, nil
-}
-
-// Get returns an image that is there. The error matches api.ErrNotFound if it
-// isn't.
-func (s *Store) Get(name string) (Image, error) {
-	img, err := s.depot.Get(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, ok := catalog()[name]; !ok {
-			return Image{}, errUnknown(name)
-		}
-		return Image{}, api.Errorf(api.CodeNotFound, "image %s is not on this host yet", name).
-			WithHint("it is made when a VM first needs it")
-	}
-	return img, err
-}
-
-// List returns the images that are there, by name.
-func (s *Store) List() ([]Image, error) { return s.depot.List() }
-
-// Clean removes what the builds of a killed bangerd left. Call it at start-up,
-// before any Ensure.
-func (s *Store) Clean(ctx context.Context) error { return s.depot.Clean(ctx) }
-
-func errUnknown(name string) error {
-	return api.Errorf(api.CodeNotFound, "there is no image %q", name).
-		WithHint("known images: %s", strings.Join(Names(), ", "))
+	Name      string           `json:"name"`
+	Distro    string           `json:"distro,omitempty"`
+	Arch      string           `json:"arch"`
+	Kernel    string           `json:"kernel"`
+	Origin    api.Origin       `json:"origin,omitempty"`
+	Source    string           `json:"source,omitempty"`
+	Digest    string           `json:"digest,omitempty"`
+	Rootfs    string           `json:"rootfs,omitempty"` // absolute path of a registered file; else it is rootfs.ext4
+	RealDirs  []string         `json:"real_dirs"`
+	Config    *api.ImageConfig `json:"config,omitempty"`
+	SizeBytes int64            `json:"size_bytes"`
+	Created   time.Time        `json:"created"`
 }
 
 // load reads an image's directory.
 func load(dir string) (Image, error) {
-	data, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	m, err := readManifest(dir)
 	if err != nil {
-		return Image{}, fmt.Errorf("read the image's manifest: %w", err)
-	}
-	var m manifest
-	if err := json.Unmarshal(data, &m); err != nil {
-		return Image{}, api.Errorf(api.CodeInternal, "the manifest of image %s is damaged: %v", filepath.Base(dir), err).
-			WithHint("delete %s; the image is made anew when needed, but VMs that were made from it are lost", dir)
+		return Image{}, err
 	}
 	img := Image{
 		Name:      m.Name,
 		Distro:    m.Distro,
 		Arch:      m.Arch,
 		Kernel:    m.Kernel,
+		Origin:    m.Origin,
+		Source:    m.Source,
+		Digest:    m.Digest,
 		Rootfs:    filepath.Join(dir, rootfsFile),
 		Dir:       dir,
 		RealDirs:  m.RealDirs,
+		Config:    m.Config,
 		SizeBytes: m.SizeBytes,
 		Created:   m.Created,
+	}
+	if m.Rootfs != "" {
+		img.Rootfs = m.Rootfs // its loss is noticed when a VM needs it
+		return img, nil
 	}
 	if _, err := os.Stat(img.Rootfs); err != nil {
 		return Image{}, fmt.Errorf("look for the files of image %s: %w", m.Name, err)
 	}
 	return img, nil
+}
+
+func readManifest(dir string) (manifest, error) {
+	data, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if err != nil {
+		return manifest{}, fmt.Errorf("read the image's manifest: %w", err)
+	}
+	var m manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return manifest{}, api.Errorf(api.CodeInternal, "the manifest of image %s is damaged: %v", filepath.Base(dir), err).
+			WithHint("delete %s; the image is made anew when needed, but VMs that were made from it are lost", dir)
+	}
+	if m.Origin == "" {
+		m.Origin = api.OriginRecipe // the only one that early versions had
+	}
+	return m, nil
+}
+
+// write completes an image's directory: it measures the file system and writes
+// the manifest.
+func (m manifest) write(dir string) error {
+	return m.writeFor(dir, cmp.Or(m.Rootfs, filepath.Join(dir, rootfsFile)))
+}
+
+// writeFor is write for a file system that is elsewhere.
+func (m manifest) writeFor(dir, rootfs string) error {
+	info, err := os.Stat(rootfs)
+	if err != nil {
+		return fmt.Errorf("look at the image's file system: %w", err)
+	}
+	m.SizeBytes = info.Size()
+	if m.Created.IsZero() {
+		m.Created = time.Now().UTC()
+	}
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, manifestFile), append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the image's manifest: %w", err)
+	}
+	return nil
+}
+
+// check judges a manifest that comes from elsewhere.
+func (m manifest) check(arch string) error {
+	switch {
+	case m.Arch != arch:
+		return fmt.Errorf("it is for %s machines, this one is %s", m.Arch, arch)
+	case m.Kernel == "":
+		return fmt.Errorf("its manifest names no kernel")
+	}
+	return checkRealDirs(m.RealDirs)
+}
+
+// checkRealDirs wants absolute, clean paths below the root.
+func checkRealDirs(dirs []string) error {
+	for _, dir := range dirs {
+		if dir == "/" || !path.IsAbs(dir) || path.Clean(dir) != dir {
+			return fmt.Errorf("%q can't be a directory on a VM's disk", dir)
+		}
+	}
+	return nil
+}
+
+// defaultRealDirs are directories for which an overlay won't do: container
+// engines stack overlays of their own there, and people's files are many,
+// big, and often written to.
+func defaultRealDirs() []string {
+	return []string{"/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/root", "/home"}
+}
+
+// withVolumes adds the directories that an image's publisher calls volumes:
+// programs expect a file system of their own there.
+func withVolumes(volumes []string) []string {
+	dirs := defaultRealDirs()
+	for _, v := range volumes {
+		v = path.Clean("/" + v)
+		below := slices.ContainsFunc(dirs, func(dir string) bool { return v == dir || strings.HasPrefix(v, dir+"/") })
+		if v != "/" && !below {
+			dirs = append(dirs, v)
+		}
+	}
+	return dirs
 }

@@ -2,123 +2,302 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"banger/internal/api"
+	"banger/internal/catalog"
+	"banger/internal/image/ext4"
 	"banger/internal/paths"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// newStore returns a store and its directory.
-func newStore(t *testing.T) (*Store, string) {
-	t.Helper()
-	layout := paths.Layout{Data: t.TempDir()}
-	return New(layout, slog.New(slog.DiscardHandler)), layout.ImagesDir()
+// fakeGuests are VMs by name with the image that each uses.
+type fakeGuests struct {
+	images  map[string]string
+	archive func(io.Writer) error
 }
 
-// put writes the files of an image.
-func put(t *testing.T, dir string, m manifest) {
-	t.Helper()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
+func (f *fakeGuests) Users(_ context.Context, image string) ([]string, error) {
+	var names []string
+	for vm, of := range f.images {
+		if of == image {
+			names = append(names, vm)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, rootfsFile), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeManifest(dir, m); err != nil {
-		t.Fatal(err)
-	}
+	return names, nil
 }
 
-func TestGet(t *testing.T) {
-	store, root := newStore(t)
-	dir := filepath.Join(root, "mine")
-	put(t, dir, manifest{
-		Name: "mine", Distro: "debian sid", Arch: "amd64", Kernel: "k",
-		RealDirs: []string{"/root"}, SizeBytes: 42,
+func (f *fakeGuests) ImageOf(_ context.Context, vm string) (string, error) {
+	if image, ok := f.images[vm]; ok {
+		return image, nil
+	}
+	return "", api.Errorf(api.CodeNotFound, "there is no VM %q", vm)
+}
+
+func (f *fakeGuests) Archive(_ context.Context, _ string, w io.Writer, _ api.ProgressFunc) error {
+	return f.archive(w)
+}
+
+func (f *fakeGuests) BuildDockerfile(_ context.Context, _ api.BuildImage, w io.Writer, _ api.ProgressFunc) error {
+	return f.archive(w)
+}
+
+// shop is a store with what it needs around it.
+type shop struct {
+	*Store
+	layout  paths.Layout
+	offer   catalog.Catalog
+	guests  *fakeGuests
+	kernels []string // that were asked for
+}
+
+func newShop(t *testing.T) *shop {
+	t.Helper()
+	dir := t.TempDir()
+	s := &shop{
+		layout: paths.Layout{Data: filepath.Join(dir, "share"), Cache: filepath.Join(dir, "cache")},
+		offer:  catalog.Catalog{Images: []catalog.Image{{Name: "offered", Description: "An image.", Arch: []string{arch()}, Kernel: "k"}}},
+		guests: &fakeGuests{images: map[string]string{}},
+	}
+	for _, made := range []string{s.layout.Data, s.layout.Cache} {
+		if err := os.MkdirAll(made, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Store = New(Config{
+		Layout:  s.layout,
+		Catalog: func(context.Context) catalog.Catalog { return s.offer },
+		Default: "offered",
+		Kernel: func(_ context.Context, name string, _ api.ProgressFunc) error {
+			s.kernels = append(s.kernels, name)
+			if name == "unknown" {
+				return api.Errorf(api.CodeNotFound, "there is no kernel %q", name)
+			}
+			return nil
+		},
+		Log: slog.New(slog.DiscardHandler),
 	})
-	got, err := store.Get("mine")
+	s.SetGuests(s.guests)
+	return s
+}
+
+// wantNoLitter fails if anything but the named images is in the store.
+func (s *shop) wantNoLitter(t *testing.T, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(s.layout.ImagesDir())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	got := []string{}
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if diff := cmp.Diff(append([]string{}, names...), got); diff != "" {
+		t.Errorf("in the store: %s", diff)
+	}
+	for _, dir := range []string{s.layout.Cache, s.layout.DownloadsDir()} {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "export-") || dir == s.layout.DownloadsDir() {
+				t.Errorf("left behind: %s", filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+}
+
+// makeRootfs makes an ext4 file with one file in it.
+func makeRootfs(t *testing.T, path, content string) {
+	t.Helper()
+	err := ext4.Write(t.Context(), strings.NewReader(tarOf(t, map[string]string{"hello": content})), path, ext4.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Image{
-		Name: "mine", Distro: "debian sid", Arch: "amd64", Kernel: "k",
-		Rootfs: filepath.Join(dir, "rootfs.ext4"), Dir: dir, RealDirs: []string{"/root"}, SizeBytes: 42,
+}
+
+// catFile reads a file of an ext4 image.
+func catFile(t *testing.T, rootfs, name string) string {
+	t.Helper()
+	debugfs, err := exec.LookPath("debugfs")
+	if err != nil {
+		debugfs = "/usr/sbin/debugfs"
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	out, err := exec.CommandContext(t.Context(), debugfs, "-R", "cat "+name, rootfs).Output()
+	if err != nil {
+		t.Fatalf("debugfs: %v", err)
 	}
-	// One that is there needs no recipe.
-	if ensured, err := store.Ensure(t.Context(), "mine", nil); err != nil || ensured.Dir != dir {
-		t.Errorf("Ensure: %+v, %v", ensured, err)
-	}
-	if all, err := store.List(); err != nil || len(all) != 1 {
-		t.Errorf("List: %+v, %v", all, err)
-	}
-	if err := os.Remove(filepath.Join(dir, rootfsFile)); err != nil {
+	return string(out)
+}
+
+// register makes an image of the user's file and returns the file's path.
+func (s *shop) register(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rootfs.ext4")
+	makeRootfs(t, path, name)
+	if _, err := s.Register(t.Context(), api.RegisterImage{Name: name, Rootfs: path, Kernel: "k"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Get("mine"); !errors.Is(err, api.ErrNotFound) {
-		t.Errorf("without its file system: %v", err)
+	return path
+}
+
+func wantCode(t *testing.T, err error, code api.Code, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("got no error, want %s", code)
+		return
+	}
+	e := api.AsError(err)
+	if e.Code != code {
+		t.Errorf("got %s (%v), want %s", e.Code, err, code)
+	}
+	for _, w := range words {
+		if !strings.Contains(e.Msg+" "+e.Hint, w) {
+			t.Errorf("%q does not say %q", e.Msg+" ("+e.Hint+")", w)
+		}
+	}
+}
+
+func TestRegister(t *testing.T) {
+	s := newShop(t)
+	path := s.register(t, "mine")
+	img, err := s.Get(t.Context(), "mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.Rootfs != path || img.Origin != api.OriginRegistered || img.Kernel != "k" || img.SizeBytes == 0 {
+		t.Errorf("got %+v", img)
+	}
+	used, release, err := s.Use(t.Context(), "mine", nil)
+	if err != nil || used.Rootfs != path || len(used.RealDirs) == 0 {
+		t.Fatalf("Use: %+v, %v", used, err)
+	}
+	wantCode(t, s.Delete(t.Context(), "mine"), api.CodeConflict)
+	release()
+	if err := s.Delete(t.Context(), "mine"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the user's file is gone: %v", err)
+	}
+	s.wantNoLitter(t)
+}
+
+func TestRegisterRefuses(t *testing.T) {
+	s := newShop(t)
+	dir := t.TempDir()
+	text, good := filepath.Join(dir, "text"), filepath.Join(dir, "good")
+	if err := os.WriteFile(text, make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	makeRootfs(t, good, "")
+	s.register(t, "taken")
+	for _, c := range []struct {
+		req  api.RegisterImage
+		code api.Code
+	}{
+		{api.RegisterImage{Name: "a", Rootfs: text}, api.CodeInvalid},
+		{api.RegisterImage{Name: "a", Rootfs: dir}, api.CodeInvalid},
+		{api.RegisterImage{Name: "a", Rootfs: filepath.Join(dir, "absent")}, api.CodeInvalid},
+		{api.RegisterImage{Name: "a", Rootfs: "relative"}, api.CodeInvalid},
+		{api.RegisterImage{Name: "../a", Rootfs: good}, api.CodeInvalid},
+		{api.RegisterImage{Name: "a", Rootfs: good, Kernel: "unknown"}, api.CodeNotFound},
+		{api.RegisterImage{Name: "taken", Rootfs: good}, api.CodeExists},
+	} {
+		_, err := s.Register(t.Context(), c.req)
+		wantCode(t, err, c.code)
+	}
+	s.wantNoLitter(t, "taken")
+}
+
+// A registered file that went or changed is noticed before a VM boots from it.
+func TestRegisteredFileChanged(t *testing.T) {
+	s := newShop(t)
+	path := s.register(t, "mine")
+	if err := os.Truncate(path, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := s.Use(t.Context(), "mine", nil)
+	wantCode(t, err, api.CodeConflict, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = s.Use(t.Context(), "mine", nil)
+	wantCode(t, err, api.CodeNotFound, path)
+	if all, err := s.List(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("List: %v, %v", all, err)
 	}
 }
 
 func TestUnknown(t *testing.T) {
-	store, _ := newStore(t)
-	for _, name := range []string{"nope", "", "../x"} {
-		_, getErr := store.Get(name)
-		_, ensureErr := store.Ensure(t.Context(), name, nil)
-		for _, err := range []error{getErr, ensureErr} {
-			if !errors.Is(err, api.ErrNotFound) {
-				t.Errorf("%q: got %v, want not found", name, err)
-				continue
-			}
-			for _, known := range Names() {
-				if hint := api.AsError(err).Hint; !strings.Contains(hint, known) {
-					t.Errorf("%q: the hint %q does not name %s", name, hint, known)
-				}
-			}
-		}
+	s := newShop(t)
+	for _, name := range []string{"nope", "", ".."} {
+		_, err := s.Get(t.Context(), name)
+		wantCode(t, err, api.CodeNotFound, "offered")
+		_, _, err = s.Use(t.Context(), name, nil)
+		wantCode(t, err, api.CodeNotFound, "offered")
+		wantCode(t, s.Delete(t.Context(), name), api.CodeNotFound)
+		_, err = s.Pull(t.Context(), api.PullImage{Ref: name}, nil)
+		wantCode(t, err, api.CodeNotFound, "offered")
 	}
-	for _, name := range Names() {
-		if _, err := store.Get(name); !errors.Is(err, api.ErrNotFound) {
-			t.Errorf("Get(%s) before it is made: %v", name, err)
-		}
+	_, err := s.Get(t.Context(), "offered")
+	wantCode(t, err, api.CodeNotFound, "banger image pull offered")
+	s.wantNoLitter(t)
+}
+
+func TestDeleteInUse(t *testing.T) {
+	s := newShop(t)
+	s.register(t, "mine")
+	s.guests.images["web"] = "mine"
+	wantCode(t, s.Delete(t.Context(), "mine"), api.CodeConflict, "VM web", "banger vm delete")
+	if img, err := s.Get(t.Context(), "mine"); err != nil || len(img.UsedBy) != 1 {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	delete(s.guests.images, "web")
+	if err := s.Delete(t.Context(), "mine"); err != nil {
+		t.Error(err)
 	}
 }
 
 func TestDamagedManifest(t *testing.T) {
-	store, root := newStore(t)
-	dir := filepath.Join(root, "mine")
-	put(t, dir, manifest{Name: "mine"})
+	s := newShop(t)
+	dir := filepath.Join(s.layout.ImagesDir(), "mine")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, manifestFile), []byte(`{"name": "mi`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := store.Get("mine")
-	if err == nil || !strings.Contains(api.AsError(err).Hint, dir) {
-		t.Errorf("got %v, want an error whose hint names the directory", err)
-	}
+	_, err := s.Get(t.Context(), "mine")
+	wantCode(t, err, api.CodeInternal, dir)
 }
 
-// A cancelled call must not start a build.
-func TestEnsureCancelled(t *testing.T) {
-	names := Names()
-	if len(names) == 0 {
-		t.Skip("no images for this machine")
+// Manifests of before there were origins are recipes' ones.
+func TestOldManifest(t *testing.T) {
+	s := newShop(t)
+	dir := filepath.Join(s.layout.ImagesDir(), "offered")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
 	}
-	store, root := newStore(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := store.Ensure(ctx, names[0], nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want context.Canceled", err)
+	makeRootfs(t, filepath.Join(dir, rootfsFile), "old")
+	old := map[string]any{"name": "offered", "arch": arch(), "kernel": "k", "real_dirs": []string{"/root"}, "size_bytes": 42}
+	data, err := json.Marshal(old)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if entries, err := os.ReadDir(root); err == nil && len(entries) > 0 {
-		t.Errorf("left behind: %v", entries)
+	if err := os.WriteFile(filepath.Join(dir, manifestFile), data, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	img, release, err := s.Use(t.Context(), "offered", nil)
+	if err != nil || img.Origin != api.OriginRecipe {
+		t.Fatalf("got %+v, %v", img, err)
+	}
+	release()
 }

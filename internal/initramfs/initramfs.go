@@ -130,9 +130,10 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// write makes the file at once or not at all.
+// write makes the file at once or not at all. Everybody may read it, as VMMs in
+// jails are users of their own.
 func write(path, agentPath string, modules []string) error {
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600))
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
 	if err != nil {
 		return err
 	}

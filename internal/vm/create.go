@@ -14,7 +14,6 @@ import (
 	"banger/internal/hosttool"
 	"banger/internal/image"
 	"banger/internal/kernel"
-	"banger/internal/mkext4"
 	"banger/internal/sshkey"
 	"banger/internal/undo"
 )
@@ -34,7 +33,8 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 	if err != nil {
 		return api.VM{}, err
 	}
-	rec, err = m.claim(ctx, rec, u) // record, name, address
+	defer parts.release()
+	rec, err = m.claim(ctx, rec, parts.image, u) // record, name, address
 	if err != nil {
 		return api.VM{}, err
 	}
@@ -51,7 +51,7 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 			return api.VM{}, err
 		}
 	}
-	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed, r.Timing = false, ph.timing() })
+	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed, r.Timing = r.Temporary, ph.timing() })
 	if err != nil {
 		return api.VM{}, err
 	}
@@ -72,6 +72,8 @@ func (m *Manager) plan(ctx context.Context, req api.CreateVM) (Record, Workspace
 		VCPUs:     or(req.VCPUs, m.cfg.Defaults.VCPUs),
 		MemoryMiB: or(req.MemoryMiB, m.cfg.Defaults.MemoryMiB),
 		DiskBytes: or(req.DiskBytes, m.cfg.Defaults.DiskBytes),
+		Nested:    req.Nested,
+		Temporary: req.Temporary,
 		Env:       req.Env,
 		CreatedAt: time.Now().UTC(),
 		Doomed:    true,
@@ -116,32 +118,39 @@ func or[T comparable](value, fallback T) T {
 // assets is what a VM boots from; it is shared by many VMs.
 type assets struct {
 	image     image.Image
+	release   func() // lets image and kernel be replaced
 	kernel    kernel.Kernel
 	initramfs string
 }
 
-func (m *Manager) assets(ctx context.Context, imageName string, progress api.ProgressFunc, ph *phases) (assets, error) {
-	var a assets
-	err := ph.measure("image", func() (err error) {
-		a.image, err = m.cfg.Images.Ensure(ctx, imageName, progress)
+func (m *Manager) assets(ctx context.Context, imageName string, progress api.ProgressFunc, ph *phases) (a assets, err error) {
+	var releaseImage, releaseKernel func()
+	err = ph.measure("image", func() (err error) {
+		a.image, releaseImage, err = m.cfg.Images.Use(ctx, imageName, progress)
 		return err
 	})
 	if err != nil {
 		return a, err
 	}
 	err = ph.measure("kernel", func() (err error) {
-		if a.kernel, err = m.cfg.Kernels.Ensure(ctx, a.image.Kernel, progress); err != nil {
-			return err
-		}
-		a.initramfs, err = m.cfg.Initramfs(a.kernel)
+		a.kernel, releaseKernel, err = m.cfg.Kernels.Use(ctx, a.image.Kernel, progress)
 		return err
 	})
+	if err != nil {
+		releaseImage()
+		return a, err
+	}
+	a.release = func() { releaseImage(); releaseKernel() }
+	if a.initramfs, err = m.cfg.Initramfs(a.kernel); err != nil {
+		a.release()
+	}
 	return a, err
 }
 
 // claim writes the record down before anything is made for it. The VM is
 // reserved until the caller ends the reservation.
-func (m *Manager) claim(ctx context.Context, rec Record, u *undo.Stack) (Record, error) {
+func (m *Manager) claim(ctx context.Context, rec Record, img image.Image, u *undo.Stack) (Record, error) {
+	rec.Image, rec.ImageConfig = img.Name, img.Config
 	m.mu.Lock()
 	m.busy[rec.ID] = opCreate
 	m.mu.Unlock()
@@ -173,7 +182,7 @@ func (m *Manager) makeFiles(ctx context.Context, rec Record, ph *phases) error {
 // to write any: this takes milliseconds whatever the size.
 func makeDisk(ctx context.Context, path string, size int64, log *slog.Logger) error {
 	err := hosttool.Run(ctx, hosttool.Command{
-		Tool: mkext4.Tool(),
+		Tool: hosttool.Tool{Name: "mke2fs", Package: "e2fsprogs"},
 		Args: []string{
 			"-q", "-F", "-t", "ext4", "-m", "0", "-E", "assume_storage_prezeroed=1,nodiscard",
 			path, strconv.FormatInt(size/1024, 10) + "k",
@@ -204,7 +213,7 @@ func (m *Manager) pushWorkspace(ctx context.Context, rec Record, inst *instance,
 // keepOnTimeout drops the undo steps if err is no more than a wait that took
 // too long: the VM may be slow rather than broken, and its log tells more.
 func (m *Manager) keepOnTimeout(ctx context.Context, err error, rec Record, u *undo.Stack) error {
-	if !errors.Is(err, api.ErrTimeout) {
+	if !errors.Is(err, api.ErrTimeout) || rec.Temporary {
 		return err
 	}
 	_ = u.Finish(nil) // drops the steps; can't fail

@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"banger/internal/api"
 	"banger/internal/guest"
+	"banger/internal/image"
 	"banger/internal/network"
 	"banger/internal/undo"
 	"banger/internal/vmm"
@@ -85,7 +88,7 @@ func (m *Manager) disconnect(ctx context.Context, rec Record) error {
 // startVMM starts the VMM. The record says so beforehand, and holds its handle
 // as soon as there is one.
 func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, *instance, error) {
-	choice, err := m.cfg.Drivers.Choose(ctx, a.kernel)
+	choice, err := m.cfg.Drivers.Choose(ctx, a.kernel, rec.Nested)
 	if err != nil {
 		return rec, nil, err
 	}
@@ -132,6 +135,7 @@ func (m *Manager) spec(rec Record, a assets) vmm.Spec {
 		Initramfs:  a.initramfs,
 		VCPUs:      rec.VCPUs,
 		MemoryMiB:  rec.MemoryMiB,
+		Nested:     rec.Nested,
 		Drives: []vmm.Drive{
 			{ID: imageDrive, Path: a.image.Rootfs, ReadOnly: true},
 			{ID: modulesDrive, Path: a.kernel.ModulesImage, ReadOnly: true},
@@ -241,10 +245,36 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 		RealDirs:       a.image.RealDirs,
 		AuthorizedKeys: []string{m.cfg.UserKey.Public},
 		HostKey:        rec.HostKey,
-		Env:            rec.Env,
-		Files:          files,
-		Entropy:        entropy,
+		Env:            environment(rec),
+		// Container images have a configuration, and no sshd.
+		InstallSSH: a.image.Config != nil,
+		WorkDir:    workingDir(a.image),
+		Files:      files,
+		Entropy:    entropy,
 	}, nil
+}
+
+func workingDir(img image.Image) string {
+	if img.Config == nil {
+		return ""
+	}
+	return img.Config.WorkingDir
+}
+
+// environment is what every session in the guest gets: the image's variables
+// and, over them, those of the VM.
+func environment(rec Record) map[string]string {
+	env := make(map[string]string)
+	if rec.ImageConfig != nil {
+		for _, variable := range rec.ImageConfig.Env {
+			name, value, _ := strings.Cut(variable, "=")
+			if envSyntax.MatchString(name) {
+				env[name] = value
+			}
+		}
+	}
+	maps.Copy(env, rec.Env)
+	return env
 }
 
 // awaitGuest waits for the state that the caller asked for. A time-out gives

@@ -28,12 +28,14 @@ import (
 
 // Images finds root filesystems.
 type Images interface {
-	Ensure(ctx context.Context, name string, progress api.ProgressFunc) (image.Image, error)
+	// Use returns an image that stays as it is until release is called.
+	Use(ctx context.Context, name string, progress api.ProgressFunc) (img image.Image, release func(), err error)
 }
 
 // Kernels finds kernels.
 type Kernels interface {
-	Ensure(ctx context.Context, name string, progress api.ProgressFunc) (kernel.Kernel, error)
+	// Use is Images.Use for a kernel.
+	Use(ctx context.Context, name string, progress api.ProgressFunc) (k kernel.Kernel, release func(), err error)
 }
 
 // Initramfs returns the file that boots a kernel with the current agent.
@@ -52,8 +54,9 @@ type Network interface {
 
 // Drivers knows the VMM drivers.
 type Drivers interface {
-	// Choose picks the driver for a new start, and says in a line why.
-	Choose(ctx context.Context, k kernel.Kernel) (Choice, error)
+	// Choose picks the driver for a new start, and says in a line why. A nested
+	// VM can run VMs itself, which not every driver can give.
+	Choose(ctx context.Context, k kernel.Kernel, nested bool) (Choice, error)
 	// Named returns the driver of that name, to adopt what it started.
 	Named(name string) (vmm.Driver, error)
 }

@@ -107,7 +107,7 @@ func (w *world) restart(t *testing.T) {
 	}
 }
 
-func (w *world) Choose(context.Context, kernel.Kernel) (Choice, error) {
+func (w *world) Choose(context.Context, kernel.Kernel, bool) (Choice, error) {
 	return Choice{Driver: w.driver, Why: "a test"}, nil
 }
 
@@ -149,17 +149,22 @@ func (w *world) wantNothing(t *testing.T) {
 
 type fakeImages struct{ path string }
 
-func (f fakeImages) Ensure(_ context.Context, name string, _ api.ProgressFunc) (image.Image, error) {
-	if name != "small" {
-		return image.Image{}, api.Errorf(api.CodeNotFound, "there is no image %q", name)
+func (f fakeImages) Use(_ context.Context, name string, _ api.ProgressFunc) (image.Image, func(), error) {
+	img := image.Image{Name: name, Kernel: "k", Rootfs: f.path}
+	switch name {
+	case "small":
+	case "configured":
+		img.Config = &api.ImageConfig{Env: []string{"PATH=/app/bin", "MODE=image", "=broken"}, User: "app"}
+	default:
+		return image.Image{}, nil, api.Errorf(api.CodeNotFound, "there is no image %q", name)
 	}
-	return image.Image{Name: name, Kernel: "k", Rootfs: f.path}, nil
+	return img, func() {}, nil
 }
 
 type fakeKernels struct{ path string }
 
-func (f fakeKernels) Ensure(_ context.Context, name string, _ api.ProgressFunc) (kernel.Kernel, error) {
-	return kernel.Kernel{Name: name, Vmlinux: f.path, ModulesImage: f.path}, nil
+func (f fakeKernels) Use(_ context.Context, name string, _ api.ProgressFunc) (kernel.Kernel, func(), error) {
+	return kernel.Kernel{Name: name, Vmlinux: f.path, ModulesImage: f.path}, func() {}, nil
 }
 
 type fakeWorkspace struct{}

@@ -27,11 +27,16 @@ type Record struct {
 	VCPUs     int
 	MemoryMiB int64
 	DiskBytes int64
+	Nested    bool // it can run VMs itself
+	Temporary bool // it stays Doomed
 	Env       map[string]string
-	HostKey   string // the guest's SSH host key, OpenSSH PEM
-	HostPub   string // its public half
-	Workspace *api.WorkspaceInfo
-	CreatedAt time.Time
+	// ImageConfig is how the image's publisher wants programs to run; nil for
+	// images that say nothing of that.
+	ImageConfig *api.ImageConfig
+	HostKey     string // the guest's SSH host key, OpenSSH PEM
+	HostPub     string // its public half
+	Workspace   *api.WorkspaceInfo
+	CreatedAt   time.Time
 
 	// Doomed is set while the VM is being created or deleted: whatever exists of
 	// it goes away when bangerd next starts.

@@ -71,9 +71,9 @@ func describe(rec Record, f facts) api.VM {
 	vm := api.VM{
 		ID: rec.ID, Name: rec.Name, State: observe(rec, f),
 		Image: rec.Image, Kernel: rec.Kernel, Driver: rec.Driver,
-		VCPUs: rec.VCPUs, MemoryMiB: rec.MemoryMiB, DiskBytes: rec.DiskBytes,
+		VCPUs: rec.VCPUs, MemoryMiB: rec.MemoryMiB, DiskBytes: rec.DiskBytes, Nested: rec.Nested,
 		IP: rec.IP.String(), MAC: network.MAC(rec.IP),
-		Env: rec.Env, Workspace: rec.Workspace,
+		Env: rec.Env, Config: rec.ImageConfig, Workspace: rec.Workspace,
 		CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt, Timing: rec.Timing,
 	}
 	if f.alive && rec.Handle != nil {

@@ -33,6 +33,7 @@ func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progre
 	if err != nil {
 		return api.VM{}, err
 	}
+	defer parts.release()
 	rec, inst, err := m.launch(ctx, rec, parts, u, ph)
 	if err != nil {
 		return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)

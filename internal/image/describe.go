@@ -1,0 +1,81 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/diskusage"
+)
+
+// List describes the images that are there, by name.
+func (s *Store) List(ctx context.Context) ([]api.Image, error) {
+	all, err := s.depot.List()
+	if err != nil {
+		return nil, err
+	}
+	images := make([]api.Image, 0, len(all))
+	for _, img := range all {
+		described, err := s.describe(ctx, img)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, described)
+	}
+	return images, nil
+}
+
+// Get describes an image by its name, or by the reference that it was pulled
+// by.
+func (s *Store) Get(ctx context.Context, name string) (api.Image, error) {
+	img, err := s.find(ctx, name)
+	if err != nil {
+		return api.Image{}, err
+	}
+	return s.describe(ctx, img)
+}
+
+func (s *Store) describe(ctx context.Context, img Image) (api.Image, error) {
+	users, err := s.guests.Users(ctx, img.Name)
+	if err != nil {
+		return api.Image{}, err
+	}
+	bytes, err := diskusage.Tree(img.Dir)
+	if err != nil {
+		return api.Image{}, fmt.Errorf("measure image %s: %w", img.Name, err)
+	}
+	return api.Image{
+		Name: img.Name, Distro: img.Distro, Arch: img.Arch, Kernel: img.Kernel,
+		Origin: img.Origin, Source: img.Source, Digest: img.Digest,
+		Rootfs: img.Rootfs, SizeBytes: img.SizeBytes, DiskBytes: bytes,
+		RealDirs: img.RealDirs, Config: img.Config,
+		UsedBy:  append([]string{}, users...), // [] in JSON, not null
+		Created: img.Created.UTC().Truncate(time.Second),
+	}, nil
+}
+
+// Catalog describes what is offered for this machine.
+func (s *Store) Catalog(ctx context.Context) ([]api.CatalogEntry, error) {
+	entries := []api.CatalogEntry{}
+	for _, offer := range s.cfg.Catalog(ctx).Images {
+		entry := api.CatalogEntry{
+			Name: offer.Name, Description: offer.Description, Distro: offer.Distro, Arch: offer.Arch,
+			Kernel: offer.Kernel, DiskBytes: offer.DiskBytes, Default: offer.Name == s.cfg.Default,
+		}
+		published, hasBundle := offer.BundleFor(arch())
+		switch {
+		case hasBundle:
+			entry.Origin, entry.DownloadBytes = api.OriginBundle, published.Bytes
+		case offer.Recipe != nil && slices.Contains(offer.Arch, arch()):
+			entry.Origin, entry.DownloadBytes = api.OriginRecipe, offer.Recipe.DownloadBytes
+		default:
+			continue // it can't be had here
+		}
+		_, err := s.depot.Get(offer.Name)
+		entry.Here = err == nil
+		entries = append(entries, entry)
+	}
+	return entries, nil
+}
