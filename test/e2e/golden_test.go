@@ -1,0 +1,99 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+)
+
+// TestGoldenImage: what the default image promises is there and works, without
+// a registry.
+func TestGoldenImage(t *testing.T) {
+	once(t, func(t *testing.T, h *host) {
+		h.create(t, "golden", "--image", "debian-bookworm")
+		in := func(script string) string {
+			t.Helper()
+			return strings.TrimSpace(h.must(t, "vm", "exec", "golden", "--", "sh", "-euc", script))
+		}
+		if got := in("systemctl is-system-running || systemctl --failed"); got != "running" {
+			t.Errorf("systemd says %s", got)
+		}
+		tools := "git jq mise gcc make python3 curl rg fd tmux vi less man htop strace unzip rsync sudo locale docker"
+		if got := in("for t in " + tools + "; do command -v $t >/dev/null || echo $t; done"); got != "" {
+			t.Errorf("missing: %s", got)
+		}
+		in("mise --version; docker-compose version; docker version")
+		if got := in("docker info --format '{{.Driver}}'"); got != "overlay2" && got != "overlayfs" {
+			t.Errorf("docker's storage driver is %s", got)
+		}
+		copied := h.runWithInput(t, string(busyboxTree(t)), "vm", "exec", "golden", "--", "sh", "-c", "mkdir /root/b; cat > /root/b/busybox.tar")
+		if copied.exit != 0 {
+			t.Fatalf("copy a tar: %s", copied.stderr)
+		}
+		got := in(`cd /root/b
+			printf 'FROM scratch\nADD busybox.tar /\nRUN ["/bin/touch", "/built"]\nENTRYPOINT ["/bin/entry"]\n' > Dockerfile
+			docker build -q -t made . >/dev/null
+			DOCKER_BUILDKIT=1 docker build -q -t made-by-buildkit . >/dev/null
+			docker run --rm made ls /built`)
+		if got != "entry\n/built" {
+			t.Errorf("docker run: %q", got)
+		}
+		// OpenSSH's server makes its host key at the first connection, and lets
+		// banger's key in, and no password.
+		if got := in("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null | wc -l"); got != "1" {
+			t.Errorf("sshd doesn't answer")
+		}
+		if got := in("mkdir -p /run/sshd; /usr/sbin/sshd -T | grep -E '^(permitrootlogin|strictmodes|passwordauthentication) ' | sort"); got != "passwordauthentication no\npermitrootlogin yes\nstrictmodes no" {
+			t.Errorf("sshd: %q", got)
+		}
+	})
+}
+
+// TestDockerfile: an image is built by Docker in a VM, so that the host needs
+// none.
+func TestDockerfile(t *testing.T) {
+	once(t, func(t *testing.T, h *host) {
+		dir := filepath.Join(h.scratch, "my-app")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		for name, content := range map[string]string{
+			"Dockerfile":    "FROM scratch\nARG WORD\nADD busybox.tar /\nCOPY . /srv/\nRUN [\"/bin/sh\", \"-c\", \"echo $WORD > /srv/word\"]\nENV MODE=built\nWORKDIR /srv\n",
+			".dockerignore": "secret\nbusybox.tar.ignored\n",
+			"secret":        "not for the image",
+			"kept":          "for the image",
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "busybox.tar"), busyboxTree(t), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h.deleteImage(t, "my-app")
+		h.must(t, "image", "build", "--build-arg", "WORD=hello", filepath.Join(dir, "Dockerfile"))
+		got := h.must(t, "vm", "run", "--rm", "--image", "my-app", "--", "sh", "-c", "echo $MODE; cat kept word; ls secret 2>/dev/null; true")
+		if got != "built\nfor the imagehello\n" {
+			t.Errorf("got %q", got)
+		}
+		if img := h.image(t, "my-app"); img.Origin != api.OriginDockerfile {
+			t.Errorf("origin %s", img.Origin)
+		}
+		if vms := h.must(t, "vm", "list", "-q"); vms != "" {
+			t.Errorf("the build left VMs: %s", vms)
+		}
+		bad := filepath.Join(dir, "Dockerfile.bad")
+		if err := os.WriteFile(bad, []byte("FROM scratch\nCOPY absent /\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if r := h.run(t, "image", "build", "--name", "bad", bad); r.exit == 0 || !strings.Contains(r.stderr, "absent") {
+			t.Errorf("a build that fails: exit %d\n%s", r.exit, r.stderr)
+		}
+	})
+}
