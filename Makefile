@@ -17,10 +17,10 @@ LDFLAGS   := -s -w -X banger/internal/version.stamped=$(VERSION)
 export CGO_ENABLED := 0
 export BANGER_TEST_CACHE ?= $(CACHE)/test
 
-.PHONY: help build run test unit e2e lint bench install clean host-packages test-packages
+.PHONY: help build run test unit e2e test-firecracker lint bench install clean host-packages test-packages
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build banger, bangerd and the guest agent into bin/
 	$(GO) build $(V) -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -35,11 +35,15 @@ unit: ## run the tests that need no VM
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: build ## run the tests that boot VMs
+	$(GO) test -tags e2e -count 1 -timeout 30m $(V) ./internal/image/...
 	$(GO) test -tags e2e -count 1 -timeout 60m -v ./test/e2e
+
+test-firecracker: build ## run the suites on the Firecracker that BANGER_FIRECRACKER_BIN names
+	scripts/test-firecracker
 
 lint: $(LINT) ## check the style
 	$(LINT) run $(V) ./...
-	$(LINT) run $(V) --build-tags e2e ./test/...
+	$(LINT) run $(V) --build-tags e2e ./test/... ./internal/image/...
 	@test -z "$$($(GO) mod tidy -diff)" || { echo 'go.mod is not tidy: run go mod tidy'; exit 1; }
 
 $(LINT):
