@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -78,6 +79,32 @@ func Unpack(ctx context.Context, source, dir string, o Options) (string, error) 
 	}
 	defer f.Close()
 	return u.extract(ctx, f, dir, 0)
+}
+
+// IsSource reports whether ref is something that Unpack could read: a URL or an
+// absolute path.
+func IsSource(ref string) bool { return IsURL(ref) || filepath.IsAbs(ref) }
+
+// NameOf returns the name of a bundle after that of its file.
+func NameOf(source string) string {
+	if u, err := url.Parse(source); err == nil {
+		source = u.Path
+	}
+	name := path.Base(source)
+	for _, suffix := range []string{".tar.zst", ".tzst", ".zst", ".bundle"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	return name
+}
+
+// Redact returns a source without the password that a URL may have, so that it
+// can be shown and stored.
+func Redact(source string) string {
+	if u, err := url.Parse(source); err == nil && u.User != nil {
+		u.User = nil
+		return u.String()
+	}
+	return source
 }
 
 // IsURL reports whether Unpack takes source for a URL.

@@ -124,3 +124,17 @@ func validName(name string) bool {
 
 // path returns where the directory of a name is.
 func (d *Depot[T]) path(name string) string { return filepath.Join(d.dir, name) }
+
+// Empty removes what is in a directory, for a Job that begins anew.
+func Empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

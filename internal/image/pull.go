@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"banger/internal/api"
 	"banger/internal/bundle"
@@ -41,7 +37,7 @@ func (s *Store) Pull(ctx context.Context, req api.PullImage, pf api.ProgressFunc
 func (s *Store) pull(ctx context.Context, req api.PullImage, pf api.ProgressFunc) (Image, error) {
 	offer := s.cfg.Catalog(ctx)
 	switch entry, known := offer.Image(req.Ref); {
-	case isBundle(req.Ref):
+	case bundle.IsSource(req.Ref):
 		return s.fromBundle(ctx, req, pf)
 	case req.SHA256 != "":
 		return Image{}, api.Errorf(api.CodeInvalid, "a sha256 can only be asked of a bundle").
@@ -70,11 +66,6 @@ func (s *Store) pullCatalog(ctx context.Context, entry catalog.Image, req api.Pu
 		return Image{}, err
 	}
 	return s.fromCatalog(ctx, entry, name, pf, s.replace)
-}
-
-// isBundle tells whether a reference is an address or a file.
-func isBundle(ref string) bool {
-	return strings.HasPrefix(ref, "http://") || strings.HasPrefix(ref, "https://") || filepath.IsAbs(ref)
 }
 
 func catalogSource(entry catalog.Image) string { return "catalog " + entry.Name }
@@ -119,7 +110,7 @@ func (s *Store) fromCatalog(ctx context.Context, entry catalog.Image, name strin
 				return err
 			}
 			s.log.Warn("the image's bundle can't be had; it is built instead", "image", name, "err", err)
-			if err := emptyDir(dir); err != nil {
+			if err := depot.Empty(dir); err != nil {
 				return err
 			}
 		}
@@ -127,20 +118,6 @@ func (s *Store) fromCatalog(ctx context.Context, entry catalog.Image, name strin
 	}
 	img, err := makeIt(ctx, name, pf, job)
 	return img, wrap(err, "get image %s", name)
-}
-
-// emptyDir removes what is in a directory.
-func emptyDir(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // wrap is fmt.Errorf for errors that may be nil.
@@ -167,12 +144,12 @@ func (s *Store) fromBundle(ctx context.Context, req api.PullImage, pf api.Progre
 	}
 	name := req.Name
 	if name == "" {
-		name = bundleName(req.Ref)
+		name = bundle.NameOf(req.Ref)
 		if err := checkName(name); err != nil {
 			return Image{}, err
 		}
 	}
-	source := withoutPassword(req.Ref)
+	source := bundle.Redact(req.Ref)
 	if err := s.sameSource(name, source); err != nil {
 		return Image{}, err
 	}
@@ -219,7 +196,7 @@ func adopt(dir string, m manifest, source, sum string) error {
 		err = checkFileSystem(filepath.Join(dir, rootfsFile))
 	}
 	if err != nil {
-		return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", withoutPassword(source), err).
+		return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", bundle.Redact(source), err).
 			WithHint("ask its publisher, or make one with: banger image export")
 	}
 	theirs.Name, theirs.Origin, theirs.Source, theirs.Digest, theirs.Rootfs = m.Name, api.OriginBundle, m.Source, "sha256:"+sum, ""
@@ -227,25 +204,4 @@ func adopt(dir string, m manifest, source, sum string) error {
 		theirs.Kernel = m.Kernel
 	}
 	return theirs.write(dir)
-}
-
-// bundleName is what an image is called after its bundle's file.
-func bundleName(ref string) string {
-	if u, err := url.Parse(ref); err == nil {
-		ref = u.Path
-	}
-	name := path.Base(ref)
-	for _, suffix := range []string{".tar.zst", ".tzst", ".zst", ".bundle"} {
-		name = strings.TrimSuffix(name, suffix)
-	}
-	return name
-}
-
-// withoutPassword is an address fit to be shown and stored.
-func withoutPassword(ref string) string {
-	if u, err := url.Parse(ref); err == nil && u.User != nil {
-		u.User = nil
-		return u.String()
-	}
-	return ref
 }

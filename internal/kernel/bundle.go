@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -155,28 +153,4 @@ func checkFileSystem(path string) (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
-}
-
-// isBundle tells whether a reference is an address or a file.
-func isBundle(ref string) bool { return bundle.IsURL(ref) || filepath.IsAbs(ref) }
-
-// bundleName is what a kernel is called after its bundle's file.
-func bundleName(ref string) string {
-	if u, err := url.Parse(ref); err == nil {
-		ref = u.Path
-	}
-	name := path.Base(ref)
-	for _, suffix := range []string{".tar.zst", ".tzst", ".zst", ".bundle"} {
-		name = strings.TrimSuffix(name, suffix)
-	}
-	return name
-}
-
-// withoutPassword is an address fit to be shown and stored.
-func withoutPassword(ref string) string {
-	if u, err := url.Parse(ref); err == nil && u.User != nil {
-		u.User = nil
-		return u.String()
-	}
-	return ref
 }

@@ -144,7 +144,7 @@ func TestBundleName(t *testing.T) {
 		"https://host.test":                         ".",
 		"/srv/own.bundle":                           "own",
 	} {
-		if got := bundleName(ref); got != want {
+		if got := bundle.NameOf(ref); got != want {
 			t.Errorf("%s: got %q, want %q", ref, got, want)
 		}
 	}

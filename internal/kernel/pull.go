@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"banger/internal/api"
 	"banger/internal/bundle"
@@ -41,9 +39,9 @@ type job struct {
 // pullJob returns what to do for a request, and the name of the result.
 func (s *Store) pullJob(ctx context.Context, req api.PullKernel) (string, job, error) {
 	name := req.Name
-	if isBundle(req.Ref) {
+	if bundle.IsSource(req.Ref) {
 		if name == "" {
-			name = bundleName(req.Ref)
+			name = bundle.NameOf(req.Ref)
 		}
 		return name, s.bundleJob(name, req.Ref, req.SHA256), checkName(name)
 	}
@@ -92,7 +90,7 @@ func (s *Store) catalogJob(name string, entry catalog.Kernel) job {
 				return err
 			}
 			s.log.Warn("the kernel's bundle can't be had; it is built instead", "kernel", name, "err", err)
-			if err := empty(dir); err != nil {
+			if err := depot.Empty(dir); err != nil {
 				return err
 			}
 		}
@@ -110,7 +108,7 @@ func catalogSource(name string) string { return "catalog " + name }
 
 // bundleJob unpacks a bundle that the user names.
 func (s *Store) bundleJob(name, ref, sha256 string) job {
-	source := withoutPassword(ref)
+	source := bundle.Redact(ref)
 	get := func(ctx context.Context, dir string, report depot.Report) error {
 		return s.unpack(ctx, dir, manifest{Name: name, Source: source}, ref, sha256, report)
 	}
@@ -139,23 +137,9 @@ func (s *Store) unpack(ctx context.Context, dir string, m manifest, ref, sha256 
 	report("checking the kernel", 98)
 	theirs, err := checkUnpacked(dir, s.arch)
 	if err != nil {
-		return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", withoutPassword(ref), err).
+		return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", bundle.Redact(ref), err).
 			WithHint("ask its publisher, or make one with: banger kernel export")
 	}
 	theirs.Name, theirs.Origin, theirs.Source = m.Name, api.OriginBundle, m.Source
 	return writeManifest(dir, theirs)
-}
-
-// empty removes what is in a directory.
-func empty(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }
