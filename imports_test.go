@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"internal/initramfs": {"internal/hosttool", "internal/paths"},
 	"internal/kernel": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
 		"internal/hosttool", "internal/image/ext4", "internal/mmdebstrap", "internal/paths"},
-	"internal/image": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
+	"internal/image": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage", "internal/download",
 		"internal/image/ext4", "internal/image/oci", "internal/image/oci/flatten", "internal/image/recipe", "internal/paths"},
 	"internal/image/recipe": {"internal/api", "internal/catalog", "internal/depot", "internal/hosttool", "internal/image/ext4",
 		"internal/mmdebstrap"},

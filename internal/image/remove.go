@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"banger/internal/api"
 	"banger/internal/diskusage"
+	"banger/internal/download"
 	"banger/internal/image/oci"
 )
 
@@ -36,8 +38,8 @@ func (s *Store) mayGo(name string) func(context.Context) error {
 	}
 }
 
-// Prune removes the images that no VM uses and that can be had again, and the
-// layers that were kept for them.
+// Prune removes the images that no VM uses and that can be had again, the
+// layers that were kept for them, and what is left of downloads.
 func (s *Store) Prune(ctx context.Context, req api.Prune) (api.Pruned, error) {
 	pruned := api.Pruned{Removed: []api.PrunedItem{}}
 	all, err := s.depot.List()
@@ -68,12 +70,23 @@ func (s *Store) Prune(ctx context.Context, req api.Prune) (api.Pruned, error) {
 		pruned.Removed = append(pruned.Removed, api.PrunedItem{Kind: "image", Name: img.Name, Bytes: bytes})
 		pruned.Bytes += bytes
 	}
-	layers, err := s.pruneLayers(ctx, req.DryRun)
-	if layers > 0 {
-		pruned.Removed = append(pruned.Removed, api.PrunedItem{Kind: "cache", Name: "oci", Bytes: layers})
-		pruned.Bytes += layers
+	for _, cache := range []struct {
+		dir   string
+		prune func(ctx context.Context, dryRun bool) (int64, error)
+	}{
+		{s.cfg.Layout.OCICache(), s.pruneLayers},
+		{s.cfg.Layout.DownloadsDir(), s.pruneDownloads},
+	} {
+		bytes, err := cache.prune(ctx, req.DryRun)
+		if err != nil {
+			return pruned, err
+		}
+		if bytes > 0 {
+			pruned.Removed = append(pruned.Removed, api.PrunedItem{Kind: "cache", Name: filepath.Base(cache.dir), Bytes: bytes})
+			pruned.Bytes += bytes
+		}
 	}
-	return pruned, err
+	return pruned, nil
 }
 
 // reclaimable tells whether no VM uses an image and a pull would bring it back:
@@ -96,4 +109,9 @@ func (s *Store) pruneLayers(ctx context.Context, dryRun bool) (int64, error) {
 		return oci.CacheUsage(s.cfg.Layout.OCICache())
 	}
 	return oci.PruneCache(ctx, s.cfg.Layout.OCICache(), func(string) bool { return false })
+}
+
+// pruneDownloads removes what downloads left that were cut off.
+func (s *Store) pruneDownloads(ctx context.Context, dryRun bool) (int64, error) {
+	return download.Prune(ctx, s.cfg.Layout.DownloadsDir(), dryRun)
 }
