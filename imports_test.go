@@ -57,8 +57,9 @@ var mayImport = map[string][]string{
 	"internal/depot":      {"internal/api", "internal/hosttool"},
 	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
 
-	"internal/vmm/qemu":        {"internal/api", "internal/vmm", "internal/guest", "internal/guest/serialmux"},
-	"internal/vmm/firecracker": {"internal/api", "internal/guest/halfclose", "internal/undo", "internal/vmm"},
+	"internal/vmm/kvmprobe":    {"internal/api"},
+	"internal/vmm/qemu":        {"internal/api", "internal/vmm", "internal/vmm/kvmprobe", "internal/guest", "internal/guest/serialmux"},
+	"internal/vmm/firecracker": {"internal/api", "internal/guest/halfclose", "internal/undo", "internal/vmm", "internal/vmm/kvmprobe"},
 	"internal/vmm/vmmtest":     {"internal/guest", "internal/procid", "internal/vmm"},
 
 	// Policy.

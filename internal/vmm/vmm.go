@@ -21,6 +21,7 @@ type Spec struct {
 	Cmdline    string // kernel command line; empty: the driver's own, which suits every VM
 	VCPUs      int
 	MemoryMiB  int64
+	Nested     bool    // the guest gets a processor that can run VMs
 	Drives     []Drive // appear in this order
 	NIC        NIC
 }

@@ -22,8 +22,11 @@ import "banger/internal/vmm"
 //
 // Firecracker's own default isn't used: its nomodule forbids loading modules,
 // and distribution kernels have their virtio drivers as such.
-const Cmdline = "console=ttyS0 quiet reboot=k panic=-1 " +
-	"i8042.noaux i8042.nomux i8042.dumbkbd 8250.nr_uarts=1 swiotlb=noforce cryptomgr.notests"
+const Cmdline = "console=ttyS0 quiet reboot=k panic=-1 " + keyboardArgs +
+	" 8250.nr_uarts=1 swiotlb=noforce cryptomgr.notests"
+
+// keyboardArgs are those about the keyboard controller.
+const keyboardArgs = "i8042.noaux i8042.nomux i8042.dumbkbd"
 
 func cmdline(spec vmm.Spec) string {
 	if spec.Cmdline == "" {

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"time"
@@ -58,24 +57,6 @@ var (
 
 // New returns a driver. It checks nothing; Start tells what is wrong.
 func New(c Config) *Driver { return &Driver{config: c, haltInterval: haltInterval} }
-
-// FindBinary returns the absolute path of Firecracker: configured if it isn't
-// empty, else the one on PATH. A missing Firecracker is an api.CodeHost error.
-func FindBinary(configured string) (string, error) {
-	name := configured
-	if name == "" {
-		name = Name
-	}
-	path, err := exec.LookPath(name)
-	if err == nil {
-		path, err = filepath.Abs(path)
-	}
-	if err != nil {
-		return "", api.Errorf(api.CodeHost, "Firecracker isn't installed: find %s: %v", name, err).
-			WithHint("put the firecracker program of a release (https://github.com/firecracker-microvm/firecracker/releases) on PATH, or set firecracker_bin in config.toml")
-	}
-	return path, nil
-}
 
 // Name returns "firecracker".
 func (d *Driver) Name() string { return Name }
@@ -135,7 +116,7 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec) (_ *Machine, err erro
 	steps.Add("remove Firecracker's sockets", func(context.Context) error { return removeSockets(place.dir) })
 	steps.Add("let go of Firecracker", func(context.Context) error { return process.Close() })
 	steps.Add("end Firecracker", func(ctx context.Context) error { return process.Kill(ctx) })
-	if err := beginConsole(spec.Console, filepath.Base(d.config.Binary)); err != nil {
+	if err := vmm.BeginConsole(spec.Console, filepath.Base(d.config.Binary)+" (kvm)"); err != nil {
 		return nil, err
 	}
 

@@ -223,14 +223,3 @@ func TestAdoptChecksTheInstance(t *testing.T) {
 		t.Error("another driver's VM was adopted")
 	}
 }
-
-func TestFindBinary(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
-	if _, err := FindBinary(""); !errors.Is(err, api.ErrHost) {
-		t.Errorf("got %v", err)
-	}
-	fake := fakeBinary(t, newestFake)
-	if got, err := FindBinary(fake); err != nil || got != fake {
-		t.Errorf("got %q, %v", got, err)
-	}
-}

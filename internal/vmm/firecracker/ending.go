@@ -7,14 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"banger/internal/vmm"
 )
-
-// consoleTail is how much of the console is searched for a panic, in bytes: a
-// panic's message is followed by a few screens of registers and stack.
-const consoleTail = 64 << 10
-
-// panicMessage matches what a Linux kernel says last.
-var panicMessage = regexp.MustCompile(`Kernel panic - not syncing: ([^\r\n]*)`)
 
 // exitLine matches Firecracker's last message. It has been the same since
 // before the oldest supported release.
@@ -57,7 +52,7 @@ func (e ending) describe() string {
 	case e.killed:
 		return "it was killed on request"
 	case e.signal() == syscall.SIGKILL && e.oomKills:
-		return "Firecracker was killed by signal 9 (killed), probably by the kernel, as the host has run out of memory"
+		return "Firecracker was killed by signal 9 (killed)" + vmm.ByOOM
 	case e.signal() != 0:
 		return fmt.Sprintf("Firecracker was killed by signal %d (%v)", int(e.signal()), e.signal())
 	case !known:
@@ -78,8 +73,8 @@ func (e ending) describe() string {
 // describeReset tells why the guest reset its machine, which is the only way
 // to end Firecracker with success.
 func (e ending) describeReset() string {
-	if match := panicMessage.FindStringSubmatch(e.console); match != nil {
-		return "the guest's kernel panicked: " + match[1]
+	if message := vmm.FindPanic(e.console); message != "" {
+		return "the guest's kernel panicked: " + message
 	}
 	if e.powerOff {
 		return "the guest powered off when asked to"
@@ -134,23 +129,4 @@ func lastError(log string) string {
 		}
 	}
 	return last
-}
-
-// oomKills counts how many processes the host's kernel has killed since its
-// boot because it had run out of memory; 0 if it doesn't tell.
-func oomKills() uint64 {
-	stat, err := os.ReadFile("/proc/vmstat")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(stat)) {
-		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
-			if err != nil {
-				return 0
-			}
-			return n
-		}
-	}
-	return 0
 }

@@ -114,12 +114,12 @@ func (m *Machine) endedMeanwhile() bool {
 // explainEnd describes a Firecracker, or jailer, that ended before its API
 // answered. What it prints goes where the console does.
 func (m *Machine) explainEnd() error {
-	said := strings.TrimSpace(vmm.ReadTail(m.spec.Console, 2048))
+	said := strings.TrimSpace(vmm.LastBoot(vmm.ReadTail(m.spec.Console, 2048)))
 	said = said[strings.LastIndexByte(said, '\n')+1:]
 	m.mu.Lock()
 	msg := "Firecracker ended at once: " + m.describeEnd()
 	m.mu.Unlock()
-	if !strings.Contains(msg, said) && !strings.HasPrefix(said, consoleHeader) {
+	if !strings.Contains(msg, said) {
 		msg += "; it said: " + said
 	}
 	return api.Errorf(api.CodeHost, "%s", msg)

@@ -1,6 +1,7 @@
 package firecracker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -33,6 +34,9 @@ const (
 type Jailer struct {
 	Mode   JailerMode // "" is JailerOff
 	Binary string     // absolute; empty: not found, see FindJailer
+
+	// Rootless says that this process is root in a user namespace only.
+	Rootless bool
 }
 
 // FindJailer returns the absolute path of the jailer that belongs to a
@@ -62,16 +66,20 @@ func (j Jailer) wanted(spec vmm.Spec, log *slog.Logger) (bool, error) {
 		return true, nil
 	case j.Mode == JailerOn:
 		return false, api.Errorf(api.CodeHost, "the VM can't be jailed: %v", obstacle).
-			WithHint("remove the obstacle, or set the jailer to auto")
+			WithHint("remove the obstacle, or set jailer = \"auto\" in config.toml")
 	}
-	log.Debug("the VM runs without a jail", "vm", spec.Name, "reason", obstacle)
+	level := slog.LevelDebug
+	if os.Geteuid() == 0 && !j.Rootless { // root can do something about it
+		level = slog.LevelWarn
+	}
+	log.Log(context.Background(), level, "the VM runs without a jail", "vm", spec.Name, "reason", obstacle)
 	return false, nil
 }
 
 // obstacle returns why a VM can't be jailed, or nil.
 func (j Jailer) obstacle(spec vmm.Spec) error {
-	if os.Geteuid() != 0 {
-		return errors.New("the jailer needs root")
+	if os.Geteuid() != 0 || j.Rootless {
+		return errors.New("the jailer needs the host's root")
 	}
 	if j.Binary == "" {
 		return errors.New("there is no jailer beside Firecracker")

@@ -143,23 +143,3 @@ func keepOldConsole(console string) error {
 	}
 	return nil
 }
-
-// consoleHeader begins the line before the guest's on a console.
-const consoleHeader = "[banger] "
-
-// beginConsole writes the first line of a boot's console. Firecracker prints
-// nothing there before the guest does, unless it fails.
-func beginConsole(console, binary string) error {
-	f, err := os.OpenFile(console, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return fmt.Errorf("open console log: %w", err)
-	}
-	_, err = fmt.Fprintf(f, "%s%s %s starts (kvm)\n", consoleHeader, time.Now().UTC().Format(time.RFC3339), binary)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("write console log: %w", err)
-	}
-	return nil
-}

@@ -26,7 +26,7 @@ type Machine struct {
 	api     *client
 	log     *slog.Logger
 	done    chan struct{}
-	oom     uint64 // oomKills when the machine was made
+	oom     uint64 // vmm.OOMKills when the machine was made
 
 	haltInterval time.Duration
 
@@ -47,7 +47,7 @@ func newMachine(spec vmm.Spec, h vmm.Handle, process *vmm.Process, p place, d *D
 	life, stop := context.WithCancel(context.Background())
 	return &Machine{
 		spec: spec, handle: h, process: process, place: p, api: newClient(p.dir),
-		log: d.config.Log.With("vm", spec.Name, "pid", h.PID), done: make(chan struct{}), oom: oomKills(),
+		log: d.config.Log.With("vm", spec.Name, "pid", h.PID), done: make(chan struct{}), oom: vmm.OOMKills(),
 		haltInterval: d.haltInterval, life: life, stop: stop,
 	}
 }
@@ -132,8 +132,8 @@ func (m *Machine) awaitEnd() {
 func (m *Machine) describeEnd() string {
 	e := m.ending
 	e.state = m.process.ExitState()
-	e.oomKills = oomKills() > m.oom
-	e.console = vmm.ReadTail(m.spec.Console, consoleTail)
+	e.oomKills = vmm.OOMKills() > m.oom
+	e.console = vmm.ReadTail(m.spec.Console, vmm.ConsoleTail)
 	e.log = readLogTail(filepath.Join(m.place.logs, logName), logTail)
 	return e.describe()
 }

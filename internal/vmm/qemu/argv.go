@@ -43,7 +43,7 @@ func Args(spec vmm.Spec, accel string) []string {
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", machine,
 	}
-	args = append(args, accelArgs(accel)...)
+	args = append(args, accelArgs(accel, spec.Nested)...)
 	args = append(args,
 		"-smp", strconv.Itoa(spec.VCPUs),
 		"-m", fmt.Sprintf("%dM", spec.MemoryMiB),
@@ -71,16 +71,28 @@ func Args(spec vmm.Spec, accel string) []string {
 	return append(args, nicArgs(spec.NIC)...)
 }
 
-func accelArgs(accel string) []string {
-	if accel == AccelKVM {
+// accelArgs chooses the processor. A nested one has SVM or VMX, the extensions
+// that KVM in the guest needs: under KVM the host's own, which other VMs don't
+// get, as it is only something to attack. Under emulation it is an EPYC, whose
+// SVM comes with all the leaves of CPUID that VMMs look for on an AMD processor;
+// those of max end before them.
+func accelArgs(accel string, nested bool) []string {
+	switch {
+	case accel == AccelKVM && nested:
 		return []string{"-accel", "kvm", "-cpu", "host"}
+	case accel == AccelKVM:
+		return []string{"-accel", "kvm", "-cpu", "host,svm=off,vmx=off"}
+	}
+	cpu := "max"
+	if nested {
+		cpu = "EPYC"
 	}
 	// thread=single: the guest's processors take turns on one host thread. With
 	// a thread each (multi), QEMU 7.2 lets one processor run code that another
 	// has just patched: kernels, which patch themselves when a static key
 	// changes, died of that ("Oops: int3") in one boot of a hundred when idle,
 	// and in one of ten when busy.
-	return []string{"-accel", "tcg,thread=single", "-cpu", "max"}
+	return []string{"-accel", "tcg,thread=single", "-cpu", cpu}
 }
 
 // driveArgs attaches a raw file. Both kinds go through the host's page cache:

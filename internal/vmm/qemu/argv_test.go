@@ -27,11 +27,15 @@ func TestArgs(t *testing.T) {
 		Cmdline: "console=ttyS0,115200", VCPUs: 1, MemoryMiB: 128,
 		Drives: []vmm.Drive{{ID: "disk", Path: "/a,b/disk"}},
 	}
+	nested := full
+	nested.Nested = true
 	for name, args := range map[string][]string{
 		"kvm.golden":          Args(full, AccelKVM),
 		"tcg.golden":          Args(full, AccelTCG),
+		"nested-kvm.golden":   Args(nested, AccelKVM),
+		"nested-tcg.golden":   Args(nested, AccelTCG),
 		"bare-commas.golden":  Args(bare, AccelTCG),
-		"probe-no-vm.golden":  (&Prober{Kernel: "/data/vmlinux"}).args(),
+		"probe-no-vm.golden":  ProbeVMM("", "/data/vmlinux").Args,
 		"cmdline-only.golden": {cmdline(full)},
 	} {
 		// An option and its value per line.

@@ -75,6 +75,11 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) 
 	if err := check(spec); err != nil {
 		return nil, err
 	}
+	if spec.Nested {
+		if err := checkNested(d.config.Accel, spec.VCPUs, moduleDir); err != nil {
+			return nil, err
+		}
+	}
 	m, err := d.start(ctx, spec)
 	if err != nil && !d.noSandbox.Load() && sandboxFailure.MatchString(vmm.ReadTail(logPath(spec), logTail)) {
 		d.config.Log.Warn("QEMU can't filter its system calls on this host; it runs without the filter", "error", err)
@@ -111,7 +116,7 @@ func check(spec vmm.Spec) error {
 }
 
 func (d *Driver) start(ctx context.Context, spec vmm.Spec) (*Machine, error) {
-	if err := beginConsole(spec, d.config.Accel); err != nil {
+	if err := vmm.BeginConsole(spec.Console, "QEMU ("+d.config.Accel+")"); err != nil {
 		return nil, err
 	}
 	// What an earlier QEMU left would be taken for this one's.

@@ -26,7 +26,7 @@ func exited(t *testing.T, script string) *os.ProcessState {
 
 func TestDescribeEnding(t *testing.T) {
 	const (
-		header  = consoleHeader + "2026-01-02T03:04:05Z QEMU starts (kvm)\n"
+		header  = "[banger] 2026-01-02T03:04:05Z QEMU (kvm) starts\n"
 		panicky = "[    1.3] Kernel panic - not syncing: VFS: Unable to mount root fs on \"\"\r\n[    1.4] CPU: 0\r\n"
 	)
 	ok, failed, killed := exited(t, "exit 0"), exited(t, "exit 1"), exited(t, "kill -9 $$")
@@ -48,6 +48,7 @@ func TestDescribeEnding(t *testing.T) {
 		{ending{killed: true}, header, "", killed, "it was killed on request"},
 		{ending{killed: true, shutdown: "guest-shutdown"}, header, "", killed, "the guest powered off"},
 		{ending{}, header, "", killed, "QEMU ended: it was killed by signal 9 (killed)"},
+		{ending{oomKills: true}, header, "", killed, "QEMU ended: it was killed by signal 9 (killed), probably by the kernel for want of memory"},
 		{ending{}, header, "a\nb\nout of luck\n", failed, "QEMU ended: it ended with status 1: out of luck"},
 		{ending{}, header, "", nil, ""},
 	} {

@@ -45,7 +45,7 @@ var failures = []failure{
 	},
 	{
 		regexp.MustCompile(`Could not access KVM kernel module: Permission denied`),
-		api.CodeHost, "no permission to use /dev/kvm", kvmGroupHint,
+		api.CodeHost, "no permission to use /dev/kvm", "join the group kvm and log in again: sudo usermod -aG kvm $USER",
 	},
 	{
 		regexp.MustCompile(`(?i)failed to get "write" lock|failed to get shared "write" lock`),

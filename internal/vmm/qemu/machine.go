@@ -27,6 +27,7 @@ type Machine struct {
 	qmp     *qmpClient
 	log     *slog.Logger
 	done    chan struct{}
+	oom     uint64 // vmm.OOMKills when the machine was made
 
 	// The machine's goroutines live until stop is called.
 	life  context.Context
@@ -47,7 +48,7 @@ func newMachine(spec vmm.Spec, h vmm.Handle, process *vmm.Process, log *slog.Log
 	life, stop := context.WithCancel(context.Background())
 	return &Machine{
 		spec: spec, handle: h, process: process, log: log.With("vm", spec.Name, "pid", h.PID),
-		done: make(chan struct{}), life: life, stop: stop,
+		done: make(chan struct{}), oom: vmm.OOMKills(), life: life, stop: stop,
 	}
 }
 
@@ -69,7 +70,8 @@ func (m *Machine) awaitEnd() {
 	case <-time.After(drainTimeout):
 	}
 	m.mu.Lock()
-	m.reason = m.ending.describe(vmm.ReadTail(m.spec.Console, consoleTail), vmm.ReadTail(logPath(m.spec), logTail), m.process.ExitState())
+	m.ending.oomKills = vmm.OOMKills() > m.oom
+	m.reason = m.ending.describe(vmm.ReadTail(m.spec.Console, vmm.ConsoleTail), vmm.ReadTail(logPath(m.spec), logTail), m.process.ExitState())
 	reason := m.reason
 	m.mu.Unlock()
 	m.log.Info("QEMU has ended", "reason", reason)

@@ -3,6 +3,7 @@ package vmmtest
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,8 @@ type Agent struct {
 	OnBoot func(guest.BootConfig) error
 	// OnExtract reads a tar stream; its error becomes the answer.
 	OnExtract func(guest.ExtractParams, io.Reader) error
+	// OnArchive writes the root filesystem as a tar; its error becomes the answer.
+	OnArchive func(io.Writer) error
 	// Ready is the answer to the call of that name; an empty state means
 	// "running".
 	Ready guest.Ready
@@ -97,6 +100,8 @@ func (a *Agent) call(request guest.Request, conn net.Conn, in io.Reader) (any, e
 		return ready, nil
 	case guest.CallExtract:
 		return nil, a.extract(request.Params, conn, in)
+	case guest.CallArchive:
+		return nil, a.archive(conn)
 	case guest.CallShutdown:
 		return nil, nil
 	}
@@ -135,6 +140,16 @@ func (a *Agent) extract(params json.RawMessage, conn net.Conn, in io.Reader) err
 	}
 	_, err := io.Copy(io.Discard, in)
 	return err
+}
+
+func (a *Agent) archive(conn net.Conn) error {
+	if a.OnArchive == nil {
+		return errors.New("this guest has no files")
+	}
+	answer(conn, nil, nil) // go ahead
+	w := guest.NewChunkWriter(conn)
+	err := a.OnArchive(w)
+	return errors.Join(err, w.Close())
 }
 
 func (a *Agent) shutDown(params json.RawMessage) {

@@ -1,10 +1,7 @@
 package vmmtest
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -92,43 +89,11 @@ func start(t *testing.T, f Fixture, spec vmm.Spec) vmm.Machine {
 	return m
 }
 
-// call makes a control call.
-func call(ctx context.Context, m vmm.Machine, name guest.Call, result any) error {
-	conn, err := m.DialGuest(ctx, guest.PortControl)
-	if err != nil {
-		return fmt.Errorf("dial: %w", err)
-	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
-		}
-	}
-	if err := json.NewEncoder(conn).Encode(guest.Request{Call: name}); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(conn).ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("read answer to %s: %w", name, err)
-	}
-	var response guest.Response
-	if err := json.Unmarshal(line, &response); err != nil {
-		return err
-	}
-	if response.Error != "" || result == nil {
-		if response.Error != "" {
-			return fmt.Errorf("%s: %s", name, response.Error)
-		}
-		return nil
-	}
-	return json.Unmarshal(response.Result, result)
-}
-
 // talk exchanges a message with the guest.
 func talk(t *testing.T, m vmm.Machine) {
 	t.Helper()
-	var health guest.Health
-	if err := call(step(t), m, guest.CallHealth, &health); err != nil {
+	health, err := guest.NewClient(m.DialGuest).Health(step(t))
+	if err != nil {
 		t.Fatalf("talk to the guest: %v", err)
 	}
 	if health.Stage == "" {
@@ -169,7 +134,7 @@ func testGuestPowersOff(t *testing.T, f Fixture) {
 	m := start(t, f, spec)
 	talk(t, m)
 	wantRunning(t, m)
-	if err := call(step(t), m, guest.CallShutdown, nil); err != nil {
+	if err := guest.NewClient(m.DialGuest).Shutdown(step(t), guest.ShutdownParams{}); err != nil {
 		t.Fatal(err)
 	}
 	awaitDone(t, m)

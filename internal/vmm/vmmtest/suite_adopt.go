@@ -56,7 +56,7 @@ func testAdoptAfterClose(t *testing.T, f Fixture) {
 	}
 	// A guest that ends while it is adopted tells why.
 	third := adopt(t, f, spec, first.Handle())
-	if err := call(step(t), third, guest.CallShutdown, nil); err != nil {
+	if err := guest.NewClient(third.DialGuest).Shutdown(step(t), guest.ShutdownParams{}); err != nil {
 		t.Fatal(err)
 	}
 	awaitDone(t, third)
