@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,7 +107,7 @@ func (h *host) bareBoot(b *testing.B) func() {
 
 func (h *host) kernel(b *testing.B) kernel.Kernel {
 	layout := paths.Layout{Data: filepath.Join(h.home, "share")}
-	k, err := kernel.New(layout, nil).Get("generic-6.12")
+	k, err := kernel.New(kernel.Config{Layout: layout, Log: slog.New(slog.DiscardHandler)}).Find(b.Context(), "generic-6.12")
 	if err != nil {
 		b.Fatal(err)
 	}

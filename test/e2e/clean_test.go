@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 
 // checkClean fails the test if, once it and its clean-ups are through, the host
 // has anything that it didn't have before: VMs, files of VMs, sockets, taps,
-// bridges, nft rules, mounts, loop devices, VMMs.
+// bridges, nft rules, mounts, loop devices, control groups, VMMs.
 func (h *host) checkClean(t *testing.T) {
 	t.Helper()
 	before := h.remains(t)
@@ -33,8 +34,12 @@ func (h *host) checkClean(t *testing.T) {
 func (h *host) remains(t *testing.T) []string {
 	t.Helper()
 	var found []string
-	for _, pattern := range []string{"state/vms/*", "run/vm/*", "share/images/.*", "share/kernels/.*"} {
-		files, err := filepath.Glob(filepath.Join(h.home, pattern))
+	for _, pattern := range []string{
+		filepath.Join(h.home, "state/vms/*"), filepath.Join(h.home, "run/vm/*"),
+		filepath.Join(h.home, "share/images/.*"), filepath.Join(h.home, "share/kernels/.*"),
+		"/sys/fs/cgroup/banger/*/cgroup.procs", // of jailed VMs
+	} {
+		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,8 +111,10 @@ func (h *host) networkState(t *testing.T) []string {
 			t.Fatalf("%s: %v: %s", query, err, out)
 		}
 		for line := range strings.Lines(string(out)) {
-			// pasta's own interface is part of the namespace.
-			if name, _, _ := strings.Cut(line, " "); name != "eth0" && !strings.HasPrefix(line, "eth0:") {
+			// pasta's own interface is part of the namespace. It is named after
+			// the host's.
+			name, _, _ := strings.Cut(line, " ")
+			if _, err := net.InterfaceByName(name); err != nil {
 				found = append(found, strings.TrimSpace(line))
 			}
 		}

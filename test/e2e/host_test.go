@@ -73,7 +73,7 @@ func (h *host) setUp(bin, cache string) error {
 	if out, err := exec.Command("cp", "-r", bin, h.bin).CombinedOutput(); err != nil {
 		return fmt.Errorf("copy the programs from %s: %w: %s", bin, err, out)
 	}
-	if err := os.MkdirAll(h.home, 0o700); err != nil {
+	if err := h.configure(); err != nil {
 		return err
 	}
 	// A plain user must reach both from the root directory down.
@@ -87,13 +87,29 @@ func (h *host) setUp(bin, cache string) error {
 		}
 	}
 	if h.uid != 0 {
-		for _, dir := range []string{h.home, h.scratch} {
+		for _, dir := range []string{h.home, filepath.Join(h.home, "config"), filepath.Join(h.home, "config/config.toml"), h.scratch} {
 			if err := os.Chown(dir, int(h.uid), int(h.gid)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// configure makes the small image the default: it boots faster than the one
+// that users get, which has tests of its own.
+func (h *host) configure() error {
+	dir := filepath.Join(h.home, "config")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.toml"), []byte(baseConfig()), 0o600)
+}
+
+// baseConfig is the configuration of every test: BANGER_E2E_CONFIG adds to it,
+// say driver = "firecracker" or a longer boot_timeout.
+func baseConfig() string {
+	return "default_image_name = \"debian-minimal\"\n" + os.Getenv("BANGER_E2E_CONFIG") + "\n"
 }
 
 // makeNamespace makes a network namespace with a way out by pasta, so that

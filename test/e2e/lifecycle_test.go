@@ -59,34 +59,6 @@ func TestKilledDaemon(t *testing.T) {
 	})
 }
 
-// TestKilledVMM: the VM is stopped, says why, and starts again.
-func TestKilledVMM(t *testing.T) {
-	inEachMode(t, func(t *testing.T, h *host) {
-		h.create(t, "victim")
-		if err := syscall.Kill(h.vm(t, "victim").PID, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		h.eventually(t, func() bool { return h.vm(t, "victim").State == api.StateStopped })
-		if vm := h.vm(t, "victim"); vm.Reason == "" {
-			t.Error("no reason is given")
-		}
-		h.must(t, "vm", "start", "victim")
-		h.must(t, "vm", "exec", "victim", "--", "true")
-	})
-}
-
-// TestGuestPowersOff: a guest may end by itself, which isn't an error.
-func TestGuestPowersOff(t *testing.T) {
-	once(t, func(t *testing.T, h *host) {
-		h.create(t, "off")
-		h.run(t, "vm", "exec", "off", "--", "systemctl", "poweroff") // the connection may end first
-		h.eventually(t, func() bool { return h.vm(t, "off").State == api.StateStopped })
-		if vm := h.vm(t, "off"); !strings.Contains(vm.Reason, "power") {
-			t.Errorf("reason %q", vm.Reason)
-		}
-	})
-}
-
 // TestBootTimeout: a guest that isn't ready in time is kept, and the error says
 // where to look, with --rm as well.
 func TestBootTimeout(t *testing.T) {
@@ -169,16 +141,17 @@ func (h *host) daemonPID(t testing.TB) int {
 	return status.PID
 }
 
-// restartWithConfig runs bangerd with a configuration until the test ends.
+// restartWithConfig runs bangerd with more configuration until the test ends. A
+// key must not be in BANGER_E2E_CONFIG as well.
 func (h *host) restartWithConfig(t *testing.T, config string) {
 	t.Helper()
 	path := filepath.Join(h.home, "config/config.toml")
-	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(baseConfig()+config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.must(t, "daemon", "restart")
 	t.Cleanup(func() {
-		if err := os.Remove(path); err != nil {
+		if err := h.configure(); err != nil {
 			t.Error(err)
 		}
 		h.must(t, "daemon", "restart")
