@@ -53,6 +53,7 @@ $(LINT):
 
 bench: build test-packages ## print measured figures
 	$(GO) test -tags e2e -count 1 -timeout 60m -run "^$$" -bench . -benchtime 3x ./test/e2e
+	$(GO) test -tags e2e -count 1 -timeout 30m -run "^$$" -bench . -benchtime 1x ./internal/image/oci
 
 install: build ## install below PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/banger

@@ -16,6 +16,7 @@ func TestLoad(t *testing.T) {
 		{"unknown key", "driver = 'auto'\ncolour = 'red'\n", `:2: there is no key "colour"`},
 		{"wrong type", "\n\ndefault_vcpus = 'two'\n", ":3: "},
 		{"wrong value", "driver = 'vbox'\n", `driver "vbox"`},
+		{"wrong jailer", "jailer = 'yes'\n", `jailer "yes": want auto, on or off`},
 		{"bad duration", "boot_timeout = 'soon'\n", ":1: "},
 		{"syntax", "driver = \n", ":1: "},
 		{"address outside", "cidr = '10.7.0.0/16'\nbridge_ip = '10.8.0.1'\n", "not in cidr"},
