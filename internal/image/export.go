@@ -50,7 +50,7 @@ func (s *Store) Export(ctx context.Context, name string, req api.ExportImage, pf
 func (i Image) published() manifest {
 	return manifest{
 		Name: i.Name, Distro: i.Distro, Arch: i.Arch, Kernel: i.Kernel,
-		RealDirs: i.RealDirs, Config: i.Config, Created: i.Created,
+		RealDirs: i.RealDirs, Config: i.Config,
 	}
 }
 

@@ -55,7 +55,7 @@ type manifest struct {
 	RealDirs  []string         `json:"real_dirs"`
 	Config    *api.ImageConfig `json:"config,omitempty"`
 	SizeBytes int64            `json:"size_bytes"`
-	Created   time.Time        `json:"created"`
+	Created   time.Time        `json:"created,omitzero"` // not in bundles: two of one image are the same
 }
 
 // load reads an image's directory.
@@ -108,6 +108,7 @@ func readManifest(dir string) (manifest, error) {
 // write completes an image's directory: it measures the file system and writes
 // the manifest.
 func (m manifest) write(dir string) error {
+	m.Created = time.Now().UTC()
 	return m.writeFor(dir, cmp.Or(m.Rootfs, filepath.Join(dir, rootfsFile)))
 }
 
@@ -118,9 +119,6 @@ func (m manifest) writeFor(dir, rootfs string) error {
 		return fmt.Errorf("look at the image's file system: %w", err)
 	}
 	m.SizeBytes = info.Size()
-	if m.Created.IsZero() {
-		m.Created = time.Now().UTC()
-	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err

@@ -230,6 +230,11 @@ func TestExportAndPull(t *testing.T) {
 	if got, err := os.ReadFile(img.Rootfs); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the file system came back changed (%v)", err)
 	}
+	// Nothing of this host is in a bundle: whoever has the same image makes the
+	// same one.
+	if again := s.export(t, "mine"); again.SHA256 != first.SHA256 {
+		t.Error("the image that came from the bundle gives another bundle")
+	}
 	s.wantNoLitter(t, "mine")
 }
 

@@ -29,7 +29,7 @@ func (s *Store) Export(ctx context.Context, name string, req api.ExportImage, pf
 	if err != nil {
 		return api.Exported{}, err
 	}
-	m.Origin, m.Source = "", ""
+	m.Origin, m.Source, m.Created = "", "", time.Time{}
 	if err := os.MkdirAll(s.layout.Cache, 0o700); err != nil {
 		return api.Exported{}, fmt.Errorf("export kernel %s: %w", name, err)
 	}
@@ -100,14 +100,10 @@ func checkUnpacked(dir, arch string) (manifest, error) {
 	if err := checkBootModules(filepath.Join(dir, bootDir), theirs.BootModules); err != nil {
 		return manifest{}, err
 	}
-	created := theirs.Created.UTC()
-	if now := time.Now().UTC(); created.IsZero() || created.After(now) {
-		created = now
-	}
 	return manifest{
 		Release: v.Release, Arch: arch, Version: theirs.Version,
 		VmlinuxBytes: v.Bytes, VmlinuxSHA256: v.SHA256, ModulesBytes: modules,
-		BootModules: theirs.BootModules, Created: created,
+		BootModules: theirs.BootModules, Created: time.Now().UTC(),
 	}, nil
 }
 

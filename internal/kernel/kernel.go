@@ -52,9 +52,9 @@ type manifest struct {
 	Version       string     `json:"version,omitempty"` // of the package that has the kernel
 	VmlinuxBytes  int64      `json:"vmlinux_bytes"`
 	VmlinuxSHA256 string     `json:"vmlinux_sha256"`
-	ModulesBytes  int64      `json:"modules_bytes"` // size of modules.ext4
-	BootModules   []string   `json:"boot_modules"`  // files in boot/, in load order
-	Created       time.Time  `json:"created"`
+	ModulesBytes  int64      `json:"modules_bytes"`    // size of modules.ext4
+	BootModules   []string   `json:"boot_modules"`     // files in boot/, in load order
+	Created       time.Time  `json:"created,omitzero"` // not in bundles: two of one kernel are the same
 }
 
 // load reads a kernel's directory.
