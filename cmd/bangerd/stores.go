@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
+	"time"
 
 	"banger/internal/api"
 	"banger/internal/catalog"
@@ -43,15 +45,33 @@ func offered(cfg config.Config, layout paths.Layout, log *slog.Logger) func(cont
 		return func(context.Context) catalog.Catalog { return own }
 	}
 	remote := catalog.Remote{URL: cfg.CatalogURL, CacheFile: layout.RemoteCatalog(), Log: log}
+	var mu sync.Mutex
+	var offer catalog.Catalog
+	var loaded time.Time
 	return func(ctx context.Context) catalog.Catalog {
-		theirs, err := remote.Load(ctx)
-		if err != nil {
-			log.Warn("the catalog of catalog_url is left out", "err", err)
-			return own
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(loaded) < catalogFresh {
+			return offer
 		}
-		return own.Extend(theirs)
+		theirs, err := remote.Load(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return own // the caller is gone
+		case err != nil:
+			log.Warn("the catalog of catalog_url is left out", "err", err)
+			offer = own
+		default:
+			offer = own.Extend(theirs)
+		}
+		loaded = time.Now()
+		return offer
 	}
 }
+
+// catalogFresh is how long a catalog is not asked for again: one command may
+// need it many times, and its server may be slow.
+const catalogFresh = 5 * time.Second
 
 // guests is what images need of VMs.
 type guests struct {

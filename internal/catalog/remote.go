@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,9 +29,9 @@ const (
 
 // Remote is a catalog on a web server. It adds to the program's own.
 type Remote struct {
-	URL       string // http or https
-	CacheFile string // where the last catalog of the server is kept
-	Client    *http.Client
+	URL       string       // http or https
+	CacheFile string       // where the last catalog of the server is kept
+	Client    *http.Client // nil: http.DefaultClient
 	Log       *slog.Logger
 }
 
@@ -121,7 +122,7 @@ func (r Remote) fetch(ctx context.Context, old cached) (cached, error) {
 	if old.ETag != "" {
 		req.Header.Set("If-None-Match", old.ETag)
 	}
-	resp, err := r.Client.Do(req)
+	resp, err := cmp.Or(r.Client, http.DefaultClient).Do(req)
 	if err != nil {
 		return cached{}, err
 	}

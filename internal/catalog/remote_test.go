@@ -61,6 +61,15 @@ func mustLoad(t *testing.T, r Remote) Catalog {
 	return c
 }
 
+// The zero client is one that works.
+func TestRemoteDefaultClient(t *testing.T) {
+	r, _ := newServer(t, bundleImage).remote(t)
+	r.Client = nil
+	if _, ok := mustLoad(t, r).Image("alpine"); !ok {
+		t.Error("there is no alpine")
+	}
+}
+
 func TestRemote(t *testing.T) {
 	s := newServer(t, bundleImage)
 	r, log := s.remote(t)
