@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/guest"
 )
 
 func must(t *testing.T, err error) {
@@ -180,6 +182,27 @@ func TestArchiveLeavesOutKeysOfTheHostOnly(t *testing.T) {
 	makeFiles(t, dir, map[string]string{"root/.ssh/authorized_keys": "ssh-ed25519 HOST banger\n"})
 	if _, names := archiveOf(t, openTestRoot(t, dir, nil, given{Keys: []string{"ssh-ed25519 HOST banger"}})); slices.Contains(names, "root/.ssh/authorized_keys") {
 		t.Error("the file is there without a line")
+	}
+}
+
+// In some images root's home is elsewhere, and /etc/profile.d as well.
+func TestArchiveBehindSymlinks(t *testing.T) {
+	root := testImage{"var/roothome/keep": "", "root": "-> /var/roothome", "usr/profile/keep": "", "etc/profile.d": "-> /usr/profile"}.build(t)
+	config := guest.BootConfig{Env: map[string]string{"TOKEN": "x"}, AuthorizedKeys: []string{"ssh-ed25519 HOST banger"}}
+	g, err := rememberGiven(root, filepath.Join(t.TempDir(), "given"), config)
+	must(t, err)
+	dir, err := os.Readlink(fdPath(root.f))
+	must(t, err)
+	must(t, writeEnvironment(root, config.Env))
+	must(t, writeAuthorizedKeys(root, config.AuthorizedKeys))
+	_, names := archiveOf(t, openTestRoot(t, dir, nil, g))
+	for _, secret := range []string{"usr/profile/banger.sh", "var/roothome/.ssh/authorized_keys"} {
+		if _, err := os.Stat(filepath.Join(dir, secret)); err != nil {
+			t.Errorf("the test's own file: %v", err)
+		}
+		if slices.Contains(names, secret) {
+			t.Errorf("%s is in the image", secret)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func (r *archiveRules) isEmptied(dir string) bool {
 // isLeftOut tells of files that are not in the archive at all.
 func (r *archiveRules) isLeftOut(name string, st *unix.Stat_t) bool {
 	switch name {
-	case "/etc/hostname", "/etc/resolv.conf", "/etc/profile.d/banger.sh", // written at every boot
+	case "/etc/hostname", "/etc/resolv.conf", environmentFile, // written at every boot
 		"/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret",
 		"/var/log/banger-openssh.log":
 		return true
@@ -77,7 +77,9 @@ func (r *archiveRules) edit(name string) func(old string) (content string, keep 
 		return func(old string) (string, bool) {
 			return withoutLines(old, func(line string) bool { return strings.HasSuffix(line, hostsMark) }), true
 		}
-	case "/root/.ssh/authorized_keys":
+	}
+	// Root's home may be behind a symlink, and the user may have copied the file.
+	if path.Base(name) == "authorized_keys" {
 		return func(old string) (string, bool) {
 			content := withoutLines(old, func(line string) bool { return slices.Contains(r.given.Keys, line) })
 			return content, strings.TrimSpace(content) != ""

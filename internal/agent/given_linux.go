@@ -32,8 +32,15 @@ func rememberGiven(root *rootDir, list string, config guest.BootConfig) (given, 
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return g, fmt.Errorf("read the list of what the host gave: %w", err)
 	}
+	var written []string
 	for _, f := range config.Files {
-		place, err := root.place(f.Path)
+		written = append(written, f.Path)
+	}
+	if len(config.Env) > 0 {
+		written = append(written, environmentFile)
+	}
+	for _, name := range written {
+		place, err := root.place(name)
 		if err != nil {
 			return g, err
 		}

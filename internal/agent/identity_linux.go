@@ -150,11 +150,13 @@ func writeAuthorizedKeys(root *rootDir, keys []string) error {
 	return root.writeFile(file, []byte(content), 0o600)
 }
 
+// environmentFile is read by login shells.
+const environmentFile = "/etc/profile.d/banger.sh"
+
 // writeEnvironment sets variables in login shells of whatever origin; sessions
 // of the agent have them anyway.
 func writeEnvironment(root *rootDir, env map[string]string) error {
-	const file = "/etc/profile.d/banger.sh"
-	if len(env) == 0 && !root.exists(file) {
+	if len(env) == 0 && !root.exists(environmentFile) {
 		return nil
 	}
 	var b strings.Builder
@@ -162,7 +164,7 @@ func writeEnvironment(root *rootDir, env map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(env[name], "'", `'\''`))
 	}
-	return root.writeFile(file, []byte(b.String()), 0o644)
+	return root.writeFile(environmentFile, []byte(b.String()), 0o644)
 }
 
 // keepNetworkManagersOff tells the network managers that an image may have to
