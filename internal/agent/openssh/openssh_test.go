@@ -170,7 +170,7 @@ func TestServerIsThere(t *testing.T) {
 func TestInitSystemsStartIt(t *testing.T) {
 	files := map[string]string{"/usr/sbin/sshd": program, "/usr/bin/ssh-keygen": program, "/usr/lib/systemd/system/ssh.service": "", "/run/openrc/softlevel": "default"}
 	for systemd, want := range map[bool][]string{
-		true:  {"systemctl enable ssh.service", "systemctl restart ssh.service"},
+		true:  {"systemctl enable ssh.service", "systemctl reset-failed ssh.service", "systemctl restart ssh.service"},
 		false: {"rc-update add sshd default", "rc-service sshd restart"},
 	} {
 		g := newFakeGuest(t, files)

@@ -56,6 +56,9 @@ func (t *try) startUnit(ctx context.Context) error {
 			if err := t.run(ctx, []string{"systemctl", "enable", unit}); err != nil {
 				return err
 			}
+			// Without host keys it has failed before, maybe too often to be
+			// started again. A unit that hasn't is no error worth a word.
+			_ = t.run(ctx, []string{"systemctl", "reset-failed", unit})
 			return t.run(ctx, []string{"systemctl", "restart", unit})
 		}
 	}
