@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -48,15 +49,18 @@ func (m *Manager) Archive(ctx context.Context, ref string, w io.Writer, progress
 		return err
 	}
 	if state := observe(rec, m.facts(rec)); state == api.StateStopped || state == api.StateCreated {
-		if _, err := m.Start(ctx, rec.ID, api.StartVM{}, progress); err != nil {
-			return err
+		_, startErr := m.Start(ctx, rec.ID, api.StartVM{}, progress)
+		if startErr == nil || errors.Is(startErr, api.ErrTimeout) { // it runs now
+			defer func() {
+				_, stopErr := m.Stop(context.WithoutCancel(ctx), rec.ID, api.StopVM{Force: startErr != nil}, progress)
+				if stopErr != nil {
+					err = errors.Join(err, fmt.Errorf("stop VM %s again: %w", rec.Name, stopErr))
+				}
+			}()
 		}
-		defer func() {
-			_, stopErr := m.Stop(context.WithoutCancel(ctx), rec.ID, api.StopVM{}, progress)
-			if err == nil && stopErr != nil {
-				err = fmt.Errorf("stop VM %s again: %w", rec.Name, stopErr)
-			}
-		}()
+		if startErr != nil {
+			return startErr
+		}
 	}
 	inst, err := m.instance(rec)
 	if err != nil {

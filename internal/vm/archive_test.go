@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"banger/internal/api"
 	"banger/internal/guest"
@@ -94,4 +95,22 @@ func TestTemporary(t *testing.T) {
 	}
 	w.restart(t)
 	w.wantNothing(t)
+}
+
+// A VM that was started for its files only is stopped again, also if its guest
+// doesn't come up.
+func TestArchiveOfSlowGuest(t *testing.T) {
+	w := newWorld(t)
+	w.create(t, api.CreateVM{Name: "slow", NoStart: true})
+	stuck := make(chan struct{})
+	w.driver = vmmtest.NewFake(func(vm *vmmtest.VM) vmmtest.Serve { <-stuck; return vmmtest.NewAgent(vm).Serve })
+	defer close(stuck)
+	w.config.BootTimeout = 10 * time.Millisecond
+	w.restart(t)
+	if err := w.Archive(t.Context(), "slow", io.Discard, nil); !errors.Is(err, api.ErrTimeout) {
+		t.Errorf("got %v", err)
+	}
+	if vm, err := w.Get(t.Context(), "slow"); err != nil || vm.State != api.StateStopped {
+		t.Errorf("it is %s (%v)", vm.State, err)
+	}
 }
