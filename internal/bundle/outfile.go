@@ -1,12 +1,12 @@
 package bundle
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +69,7 @@ func (o *outFile) link() (done bool, err error) {
 	if !errors.Is(err, fs.ErrExist) {
 		return false, err
 	}
-	temp := filepath.Join(filepath.Dir(o.path), fmt.Sprintf(".%s-%d.partial", filepath.Base(o.path), os.Getpid()))
+	temp := filepath.Join(filepath.Dir(o.path), fmt.Sprintf(".%s-%s.partial", filepath.Base(o.path), rand.Text()))
 	if err := o.linkTo(temp); err != nil {
 		return false, err
 	}
@@ -90,7 +90,7 @@ func (o *outFile) linkTo(path string) error {
 // committed.
 func (o *outFile) discard() {
 	o.f.Close()
-	if o.temp != "" && strings.HasSuffix(o.temp, ".partial") {
+	if o.temp != "" {
 		os.Remove(o.temp)
 	}
 }

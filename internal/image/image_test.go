@@ -277,6 +277,10 @@ func TestDamagedManifest(t *testing.T) {
 	}
 	_, err := s.Get(t.Context(), "mine")
 	wantCode(t, err, api.CodeInternal, dir)
+	if err := s.Delete(t.Context(), "mine"); err != nil {
+		t.Errorf("it can't be deleted: %v", err)
+	}
+	s.wantNoLitter(t)
 }
 
 // Manifests of before there were origins are recipes' ones.

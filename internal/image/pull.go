@@ -93,7 +93,7 @@ func (s *Store) fromCatalog(ctx context.Context, entry catalog.Image, name strin
 	}
 	published, hasBundle := entry.BundleFor(arch())
 	hasRecipe := entry.Recipe != nil && slices.Contains(entry.Arch, arch())
-	job := depot.Job{Key: m.Source, Phase: "image-build", Title: "building image " + name}
+	job := depot.Job{Key: m.Source + " " + m.Kernel, Phase: "image-build", Title: "building image " + name}
 	switch {
 	case hasBundle:
 		job.Phase, job.Title = "image-pull", "pulling image "+name
@@ -155,7 +155,7 @@ func (s *Store) fromBundle(ctx context.Context, req api.PullImage, pf api.Progre
 	}
 	m := manifest{Name: name, Kernel: req.Kernel, Source: source}
 	img, err := s.replace(ctx, name, pf, depot.Job{
-		Key:   "bundle " + source + " " + req.SHA256,
+		Key:   "bundle " + source + " " + req.SHA256 + " " + req.Kernel,
 		Phase: "image-pull",
 		Title: "pulling image " + name,
 		Build: func(ctx context.Context, dir string, report depot.Report) error {

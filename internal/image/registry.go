@@ -83,7 +83,7 @@ func (s *Store) fromRegistry(ctx context.Context, req api.PullImage, pf api.Prog
 // layersJob makes a file system of the layers of a container image.
 func (s *Store) layersJob(m manifest, from oci.Image) depot.Job {
 	return depot.Job{
-		Key:   "layers " + m.Source + " " + from.Digest,
+		Key:   "layers " + m.Source + " " + from.Digest + " " + m.Kernel,
 		Phase: "image-flatten",
 		Title: "making image " + m.Name,
 		Build: func(ctx context.Context, dir string, report depot.Report) error {

@@ -16,13 +16,12 @@ import (
 // Delete removes an image that no VM uses; of a registered one only its
 // registration.
 func (s *Store) Delete(ctx context.Context, name string) error {
-	img, err := s.find(ctx, name)
-	if err != nil {
-		return err
-	}
-	err = s.depot.Remove(ctx, img.Name, s.mayGo(img.Name))
+	err := s.depot.Remove(ctx, name, s.mayGo(name)) // also one that can't be read any more
 	if errors.Is(err, fs.ErrNotExist) {
-		_, err = s.find(ctx, name) // somebody was faster
+		var img Image
+		if img, err = s.find(ctx, name); err == nil { // by the reference that it was pulled by
+			err = s.depot.Remove(ctx, img.Name, s.mayGo(img.Name))
+		}
 	}
 	return wrap(err, "delete image %s", name)
 }

@@ -134,14 +134,11 @@ func (s *Store) buildRecipe(ctx context.Context, req api.BuildImage, pf api.Prog
 		return Image{}, err
 	}
 	m := manifest{Name: req.Name, Distro: r.Distro, Arch: arch(), Kernel: cmp.Or(req.Kernel, r.Kernel, DefaultKernel), Source: "file " + req.File}
-	if err := checkRealDirs(r.RealDirs); err != nil {
-		return Image{}, api.Errorf(api.CodeInvalid, "%s: %v", req.File, err)
-	}
 	if err := s.cfg.Kernel(ctx, m.Kernel, pf); err != nil {
 		return Image{}, err
 	}
 	return s.replace(ctx, req.Name, pf, depot.Job{
-		Key:   m.Source,
+		Key:   m.Source + " " + m.Kernel,
 		Phase: "image-build",
 		Title: "building image " + req.Name,
 		Build: func(ctx context.Context, dir string, report depot.Report) error {
@@ -162,7 +159,7 @@ func (s *Store) buildDockerfile(ctx context.Context, req api.BuildImage, pf api.
 		return Image{}, err
 	}
 	return s.replace(ctx, req.Name, pf, depot.Job{
-		Key:   "dockerfile " + req.File,
+		Key:   fmt.Sprintf("dockerfile %q", []any{req.File, req.Context, req.Target, req.Args, m.Kernel}),
 		Phase: "image-build",
 		Title: "building image " + req.Name,
 		Build: func(ctx context.Context, dir string, report depot.Report) error {
