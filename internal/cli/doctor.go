@@ -105,6 +105,9 @@ func checkFirecracker(ctx context.Context, e *env, host api.Host, fix bool) []do
 	if host.Driver == "firecracker" {
 		return []doctor.Finding{f}
 	}
+	if !fix && hasFirecracker(e) {
+		return nil // what bangerd chose instead, and why, is told already
+	}
 	if fix {
 		there, err := installFirecracker(ctx, e, setupOptions{}, setup.Pinned())
 		if err == nil {
@@ -116,6 +119,22 @@ func checkFirecracker(ctx context.Context, e *env, host api.Host, fix bool) []do
 	f.Status, f.Detail, f.Cost = doctor.Warn, "not found", "VMs run on QEMU, which starts slower"
 	f.Advice = "banger setup installs it, without root"
 	return []doctor.Finding{f}
+}
+
+// hasFirecracker tells whether bangerd would find a Firecracker without a
+// configured path.
+func hasFirecracker(e *env) bool {
+	if e.system.LookPath != nil {
+		if _, err := e.system.LookPath("firecracker"); err == nil {
+			return true
+		}
+	}
+	layout, err := e.layout()
+	if err != nil {
+		return false
+	}
+	_, installed := setup.Installed(layout.FirecrackerDir())
+	return installed
 }
 
 // printFindings prints what is there, what is missing, and a verdict.

@@ -40,6 +40,10 @@ func TestCheckFirecracker(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Where it is there, bangerd had its reasons to choose QEMU.
+	if found := checkFirecracker(t.Context(), e, kvm, false); found != nil {
+		t.Errorf("where QEMU was chosen: %+v", found)
+	}
 	found := checkFirecracker(t.Context(), e, kvm, true)
 	if len(found) != 1 || found[0].Status != doctor.OK || found[0].Detail != filepath.Join(dir, "firecracker") {
 		t.Errorf("with --fix: %+v\n%s", found, stderr.String())
