@@ -72,7 +72,7 @@ type CreateVM struct {
 // Workspace names a host repository to copy into a VM.
 type Workspace struct {
 	Path      string `json:"path"`                 // absolute, on the host
-	GuestPath string `json:"guest_path,omitempty"` // default /root/<base name>
+	GuestPath string `json:"guest_path,omitempty"` // default /root/repo
 	Branch    string `json:"branch,omitempty"`     // new branch in the guest
 	From      string `json:"from,omitempty"`       // where Branch starts; default HEAD
 }

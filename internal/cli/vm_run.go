@@ -28,6 +28,7 @@ type runOptions struct {
 	tty     bool
 	branch  string
 	from    string
+	guest   string   // where PATH goes in the VM; "" for the default
 	path    string   // "" in bare mode
 	command []string // nil: an interactive session
 	// entrypoint replaces the image's if the flag was given; "" is none.
@@ -42,9 +43,9 @@ func newVMRun(e *env) *cobra.Command {
 		Short: "Run a shell or a command in a new VM",
 		Long: `Create a VM and run a login shell in it, or the command after --.
 
-With a PATH, the git repository there is copied to /root/NAME in the VM: its
-tracked files, its untracked ones that git doesn't ignore, and its history. The
-shell or command starts there.
+With a PATH, the git repository there is copied to /root/repo in the VM, or to
+--guest-path: its tracked files, its untracked ones that git doesn't ignore, and
+its history. The shell or command starts there.
 
 The command's exit status becomes banger's, and its input, output and signals
 are yours; a third Ctrl-C gives up on a command that ignores them. It gets a
@@ -76,6 +77,7 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 	f.BoolVar(&o.rm, "rm", false, "delete the VM when the shell or command has ended")
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal")
 	f.StringVar(&o.entrypoint, "entrypoint", "", "program to put before the command instead of the image's entrypoint; '' for none")
+	f.StringVar(&o.guest, "guest-path", "", "where the repository goes in the VM (default: /root/repo)")
 	f.StringVar(&o.branch, "branch", "", "check out a new branch of this name in the VM (needs a PATH)")
 	f.StringVar(&o.from, "from", "", "where the new branch starts (default: HEAD)")
 	return cmd
@@ -99,6 +101,8 @@ func (o *runOptions) parseArgs(args []string, dash int) error {
 		switch {
 		case o.branch != "":
 			return api.Errorf(api.CodeInvalid, "--branch needs the PATH of a repository")
+		case o.guest != "":
+			return api.Errorf(api.CodeInvalid, "--guest-path needs the PATH of a repository")
 		case o.from != "":
 			return api.Errorf(api.CodeInvalid, "--from needs --branch and the PATH of a repository")
 		}
@@ -136,7 +140,7 @@ func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
 		return err
 	}
 	if o.path != "" {
-		req.Workspace = &api.Workspace{Path: o.path, Branch: o.branch, From: o.from}
+		req.Workspace = &api.Workspace{Path: o.path, GuestPath: o.guest, Branch: o.branch, From: o.from}
 	}
 	vm, err := createVM(ctx, e, req, o.machine.timing)
 	if err != nil {

@@ -78,9 +78,9 @@ func TestInspectFindsTheRepository(t *testing.T) {
 		{api.Workspace{Path: repo}, api.WorkspaceInfo{HostPath: repo, GuestPath: "/root/repo"}},
 		{api.Workspace{Path: repo + "/"}, api.WorkspaceInfo{HostPath: repo, GuestPath: "/root/repo"}},
 		{api.Workspace{Path: repo + "/dir"}, api.WorkspaceInfo{HostPath: repo, GuestPath: "/root/repo"}},
-		{api.Workspace{Path: link}, api.WorkspaceInfo{HostPath: repo, GuestPath: "/root/project"}},
+		{api.Workspace{Path: link}, api.WorkspaceInfo{HostPath: repo, GuestPath: "/root/repo"}},
 		{api.Workspace{Path: link + "/dir"}, api.WorkspaceInfo{HostPath: repo, GuestPath: "/root/repo"}},
-		{api.Workspace{Path: odd}, api.WorkspaceInfo{HostPath: odd, GuestPath: "/root/a_b_"}},
+		{api.Workspace{Path: odd}, api.WorkspaceInfo{HostPath: odd, GuestPath: "/root/repo"}},
 		{api.Workspace{Path: repo, GuestPath: "/srv/x/"}, api.WorkspaceInfo{HostPath: repo, GuestPath: "/srv/x"}},
 	} {
 		plan, err := Inspect(t.Context(), test.workspace)

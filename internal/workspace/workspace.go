@@ -45,13 +45,13 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"banger/internal/api"
 )
 
-// guestHome is where repositories go unless told otherwise.
-const guestHome = "/root"
+// defaultGuestPath is where a repository goes unless told otherwise: always the
+// same place, so that scripts and agents needn't know what it is called.
+const defaultGuestPath = "/root/repo"
 
 // Plan is a checked request to copy a repository.
 type Plan struct {
@@ -85,7 +85,7 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if p.start, err = checkBranch(ctx, repo, w.Branch, w.From); err != nil {
 		return nil, err
 	}
-	guestPath, err := guestPath(w, repo.top)
+	guestPath, err := guestPath(w.GuestPath)
 	if err != nil {
 		return nil, err
 	}
@@ -116,35 +116,15 @@ func checkDirectory(dir string) error {
 	return nil
 }
 
-// guestPath is where the repository goes. The default is named after the
-// repository as the user calls it, which may be a symbolic link to it.
-func guestPath(w api.Workspace, top string) (string, error) {
-	if w.GuestPath != "" {
-		clean := path.Clean(w.GuestPath)
-		if !path.IsAbs(clean) || clean == "/" || strings.ContainsRune(clean, 0) {
-			return "", api.Errorf(api.CodeInvalid, "the guest path %q is not an absolute path below /", w.GuestPath).
-				WithHint("use for instance --guest-path %s/repo", guestHome)
-		}
-		return clean, nil
+// guestPath checks where the repository is to go.
+func guestPath(wanted string) (string, error) {
+	if wanted == "" {
+		return defaultGuestPath, nil
 	}
-	name := filepath.Base(top)
-	if same, err := sameFile(w.Path, top); err == nil && same {
-		name = filepath.Base(filepath.Clean(w.Path))
+	clean := path.Clean(wanted)
+	if !path.IsAbs(clean) || clean == "/" || strings.ContainsRune(clean, 0) {
+		return "", api.Errorf(api.CodeInvalid, "the guest path %q is not an absolute path below /", wanted).
+			WithHint("use for instance --guest-path %s", defaultGuestPath)
 	}
-	return path.Join(guestHome, guestName(name)), nil
-}
-
-// guestName replaces what would be lost in JSON or would hurt in a shell's
-// prompt.
-func guestName(name string) string {
-	name = strings.Map(func(c rune) rune {
-		if c == '/' || c == unicode.ReplacementChar || !unicode.IsPrint(c) {
-			return '_'
-		}
-		return c
-	}, name)
-	if name == "_" {
-		return "workspace" // the repository is the host's root directory
-	}
-	return name
+	return clean, nil
 }

@@ -62,7 +62,7 @@ func TestRunWorkspace(t *testing.T) {
 			t.Fatalf("exit %d, stdout %q\n%s", r.exit, r.stdout, r.stderr)
 		}
 		in := func(args ...string) string {
-			return h.must(t, append([]string{"vm", "exec", "-w", "/root/my-repo", "ws", "--"}, args...)...)
+			return h.must(t, append([]string{"vm", "exec", "-w", "/root/repo", "ws", "--"}, args...)...)
 		}
 		if got := in("make", "-s", "test"); got != "changed\nuntracked\n" {
 			t.Errorf("make test: %q", got)
@@ -76,7 +76,7 @@ func TestRunWorkspace(t *testing.T) {
 		if got := in("readlink", "link"); got != "tracked\n" {
 			t.Errorf("link: %q", got)
 		}
-		if r := h.run(t, "vm", "exec", "ws", "--", "test", "-e", "/root/my-repo/ignored"); r.exit != 1 {
+		if r := h.run(t, "vm", "exec", "ws", "--", "test", "-e", "/root/repo/ignored"); r.exit != 1 {
 			t.Errorf("an ignored file was copied")
 		}
 	})
@@ -85,8 +85,9 @@ func TestRunWorkspace(t *testing.T) {
 func TestRunBranch(t *testing.T) {
 	once(t, func(t *testing.T, h *host) {
 		repo := h.makeRepo(t, "branch-repo")
-		got := h.must(t, "vm", "run", "--rm", "--branch", "topic", repo, "--", "git", "status", "--short", "--branch")
-		if want := "## topic\n M tracked\n?? link\n?? untracked\n"; got != want {
+		got := h.must(t, "vm", "run", "--rm", "--branch", "topic", "--guest-path", "/srv/work/tree", repo, "--",
+			"sh", "-c", "pwd; git status --short --branch")
+		if want := "/srv/work/tree\n## topic\n M tracked\n?? link\n?? untracked\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})

@@ -147,7 +147,7 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 		vm.State = api.StateCreated
 	}
 	if w := req.Workspace; w != nil {
-		guestPath := cmp.Or(w.GuestPath, "/root/"+filepath.Base(w.Path))
+		guestPath := cmp.Or(w.GuestPath, "/root/repo")
 		vm.Workspace = &api.WorkspaceInfo{HostPath: w.Path, GuestPath: guestPath}
 	}
 	if f.vms == nil {
