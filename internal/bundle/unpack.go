@@ -65,27 +65,37 @@ func Unpack(ctx context.Context, source, dir string, o Options) (string, error) 
 	if IsURL(source) {
 		return u.fromURL(ctx, dir)
 	}
-	if !filepath.IsAbs(source) {
-		return "", api.Errorf(api.CodeInvalid, "%q is neither a URL of http or https nor an absolute path", source)
-	}
-	f, err := openRegular(source)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", api.Errorf(api.CodeNotFound, "there is no file %s", source)
-	case errors.Is(err, fs.ErrPermission):
-		return "", api.Errorf(api.CodeHost, "the bundle can't be read: %v", err)
-	case err != nil:
-		return "", fmt.Errorf("open the bundle: %w", err)
+	f, err := openSource(source)
+	if err != nil {
+		return "", err
 	}
 	defer f.Close()
 	return u.extract(ctx, f, dir, 0)
+}
+
+// openSource opens a bundle in a file.
+func openSource(path string) (*os.File, error) {
+	if !filepath.IsAbs(path) {
+		return nil, api.Errorf(api.CodeInvalid, "%q is neither a URL of http or https nor an absolute path", path)
+	}
+	f, err := openRegular(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, api.Errorf(api.CodeNotFound, "there is no file %s", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, api.Errorf(api.CodeHost, "the bundle can't be read: %v", err)
+	case err != nil:
+		return nil, fmt.Errorf("open the bundle: %w", err)
+	}
+	return f, nil
 }
 
 // IsSource reports whether ref is something that Unpack could read: a URL or an
 // absolute path.
 func IsSource(ref string) bool { return IsURL(ref) || filepath.IsAbs(ref) }
 
-// NameOf returns the name of a bundle after that of its file.
+// NameOf returns a name after that of a bundle's file, for one whose manifest
+// has none.
 func NameOf(source string) string {
 	if u, err := url.Parse(source); err == nil {
 		source = u.Path
@@ -178,9 +188,9 @@ func (u *unpacking) extract(ctx context.Context, f *os.File, dir string, from in
 	}
 	report := newExtractReport(u.Report, from, info.Size())
 	raw := &hashReader{r: &contextReader{ctx: ctx, r: f, onRead: report.read}, hash: sha256.New()}
-	dec, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	dec, err := newDecoder(raw)
 	if err != nil {
-		return "", fmt.Errorf("decompress: %w", err)
+		return "", err
 	}
 	defer dec.Close()
 	root, err := os.OpenRoot(dir)

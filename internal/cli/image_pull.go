@@ -43,7 +43,7 @@ that use it keep what they have.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.name, "name", "", "name of the image on this host (default: derived from REF)")
+	f.StringVar(&o.name, "name", "", "name of the image on this host (default: what the bundle or the catalog calls it, or derived from REF)")
 	addKernelFlag(cmd, e, &o.kernel)
 	f.StringVar(&o.platform, "platform", "", "which of a registry's images, such as linux/amd64 (default: this host's)")
 	f.Var(&o.sha256, "sha256", "checksum that the bundle must have")

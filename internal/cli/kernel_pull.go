@@ -31,7 +31,7 @@ A kernel of that name that is there already is fetched anew and replaced.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&name, "name", "", "name of the kernel on this host (default: derived from REF)")
+	f.StringVar(&name, "name", "", "name of the kernel on this host (default: what the bundle or the catalog calls it)")
 	f.Var(&sum, "sha256", "checksum that the bundle must have")
 	f.BoolVar(&asJSON, "json", false, "print the kernel as JSON")
 	return cmd

@@ -16,13 +16,10 @@ var errBadRange = errors.New("the server answered with another part of the file"
 // request asks for what comes after the bytes that are there. If the server
 // sends the whole file instead, it forgets them.
 func (t *transfer) request(ctx context.Context) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url.String(), nil)
+	req, err := t.newRequest(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("make a request: %w", err)
+		return nil, err
 	}
-	req.Header.Set("User-Agent", "banger")
-	// Parts and sums are of the file as it is, not of a compressed form.
-	req.Header.Set("Accept-Encoding", "identity")
 	if t.have > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", t.have))
 		if t.origin.Validator != "" {

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,10 +30,19 @@ func (s *Store) Pull(ctx context.Context, req api.PullImage, pf api.ProgressFunc
 	if err != nil {
 		return api.Image{}, err
 	}
-	if err := s.cfg.Kernel(ctx, img.Kernel, pf); err != nil {
-		return api.Image{}, fmt.Errorf("get the kernel of image %s: %w", img.Name, err)
-	}
 	return s.describe(ctx, img)
+}
+
+// getKernel gets an image's kernel. It comes before the image, which would be
+// of no use without.
+func (s *Store) getKernel(ctx context.Context, kernel, image string, pf api.ProgressFunc) error {
+	err := s.cfg.Kernel(ctx, kernel, pf)
+	var failed *api.Error
+	if errors.As(err, &failed) && failed.Hint == "" {
+		return fmt.Errorf("get the kernel of image %s: %w", image, failed.WithHint(
+			"banger kernel list shows those on this host; --kernel-ref boots the image with one of them"))
+	}
+	return wrap(err, "get the kernel of image %s", image)
 }
 
 func (s *Store) pull(ctx context.Context, req api.PullImage, pf api.ProgressFunc) (Image, error) {
@@ -63,6 +74,9 @@ func (s *Store) pullCatalog(ctx context.Context, entry catalog.Image, req api.Pu
 		name = entry.Name
 	}
 	if err := s.sameSource(name, catalogSource(entry)); err != nil {
+		return Image{}, err
+	}
+	if err := s.getKernel(ctx, entry.Kernel, name, pf); err != nil {
 		return Image{}, err
 	}
 	return s.fromCatalog(ctx, entry, name, pf, s.replace)
@@ -142,18 +156,22 @@ func (s *Store) fromBundle(ctx context.Context, req api.PullImage, pf api.Progre
 	if req.Platform != "" {
 		return Image{}, api.Errorf(api.CodeInvalid, "a bundle is for one platform; there is none to choose")
 	}
-	name := req.Name
-	if name == "" {
-		name = bundle.NameOf(req.Ref)
-		if err := checkName(name); err != nil {
-			return Image{}, err
-		}
-	}
 	source := bundle.Redact(req.Ref)
+	theirs, err := s.peek(ctx, req.Ref)
+	if err != nil {
+		return Image{}, err
+	}
+	name := cmp.Or(req.Name, theirs.Name, bundle.NameOf(req.Ref))
+	if err := checkName(name); err != nil {
+		return Image{}, err
+	}
+	m := manifest{Name: name, Kernel: cmp.Or(req.Kernel, theirs.Kernel), Source: source}
 	if err := s.sameSource(name, source); err != nil {
 		return Image{}, err
 	}
-	m := manifest{Name: name, Kernel: req.Kernel, Source: source}
+	if err := s.getKernel(ctx, m.Kernel, name, pf); err != nil {
+		return Image{}, err
+	}
 	img, err := s.replace(ctx, name, pf, depot.Job{
 		Key:   "bundle " + source + " " + req.SHA256 + " " + req.Kernel,
 		Phase: "image-pull",
@@ -163,6 +181,28 @@ func (s *Store) fromBundle(ctx context.Context, req api.PullImage, pf api.Progre
 		},
 	})
 	return img, wrap(err, "unpack image %s", name)
+}
+
+// peek reads a bundle's manifest before anything is made of it.
+func (s *Store) peek(ctx context.Context, source string) (manifest, error) {
+	data, err := bundle.Manifest(ctx, source, bundle.Options{Client: s.cfg.Client, Log: s.log})
+	if err != nil {
+		return manifest{}, err
+	}
+	var m manifest
+	if err = json.Unmarshal(data, &m); err == nil {
+		err = m.check(arch())
+	}
+	if err != nil {
+		return manifest{}, unusable(source, err)
+	}
+	return m, nil
+}
+
+// unusable is the error about a bundle that says what can't be.
+func unusable(source string, why error) error {
+	return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", bundle.Redact(source), why).
+		WithHint("ask its publisher, or make one with: banger image export")
 }
 
 // unpack makes the image m of a bundle in the empty directory dir. What m is
@@ -196,8 +236,7 @@ func adopt(dir string, m manifest, source, sum string) error {
 		err = checkFileSystem(filepath.Join(dir, rootfsFile))
 	}
 	if err != nil {
-		return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", bundle.Redact(source), err).
-			WithHint("ask its publisher, or make one with: banger image export")
+		return unusable(source, err)
 	}
 	theirs.Name, theirs.Origin, theirs.Source, theirs.Digest, theirs.Rootfs = m.Name, api.OriginBundle, m.Source, "sha256:"+sum, ""
 	if m.Kernel != "" {

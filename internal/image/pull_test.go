@@ -238,6 +238,33 @@ func TestExportAndPull(t *testing.T) {
 	s.wantNoLitter(t, "mine")
 }
 
+// A bundle's file may be renamed; what is in it isn't. And an image whose kernel
+// can't be had is of no use: nothing of it stays.
+func TestImportUnderManifestsName(t *testing.T) {
+	from := newShop(t)
+	from.register(t, "mine")
+	renamed := filepath.Join(t.TempDir(), "img.tar.zst")
+	if err := os.Rename(from.export(t, "mine").Path, renamed); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, renamed) }))
+	defer server.Close()
+	for _, ref := range []string{renamed, server.URL + "/img.tar.zst"} {
+		s := newShop(t)
+		if _, err := s.Pull(t.Context(), api.PullImage{Ref: ref, Kernel: "unknown"}, nil); !errors.Is(err, api.ErrNotFound) || api.AsError(err).Hint == "" {
+			t.Errorf("%s without its kernel: %v", ref, err)
+		}
+		s.wantNoLitter(t)
+		if img, err := s.Pull(t.Context(), api.PullImage{Ref: ref}, nil); err != nil || img.Name != "mine" {
+			t.Errorf("%s: got %q, %v", ref, img.Name, err)
+		}
+		if img, err := s.Pull(t.Context(), api.PullImage{Ref: ref, Name: "yours"}, nil); err != nil || img.Name != "yours" {
+			t.Errorf("%s with a name: got %q, %v", ref, img.Name, err)
+		}
+		s.wantNoLitter(t, "mine", "yours")
+	}
+}
+
 func TestCatalogBundle(t *testing.T) {
 	from := newShop(t)
 	from.register(t, "offered")

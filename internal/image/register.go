@@ -28,8 +28,8 @@ func (s *Store) Register(ctx context.Context, req api.RegisterImage) (api.Image,
 			WithHint("it must be a clean ext4 file system in a file, without partitions; e2fsck -f mends one")
 	}
 	kernel := cmp.Or(req.Kernel, DefaultKernel)
-	if err := s.cfg.Kernel(ctx, kernel, nil); err != nil {
-		return api.Image{}, fmt.Errorf("get the kernel of image %s: %w", req.Name, err)
+	if err := s.getKernel(ctx, kernel, req.Name, nil); err != nil {
+		return api.Image{}, err
 	}
 	m := manifest{
 		Name: req.Name, Arch: arch(), Kernel: kernel, Origin: api.OriginRegistered,

@@ -57,8 +57,8 @@ func (s *Store) fromRegistry(ctx context.Context, req api.PullImage, pf api.Prog
 		kernel = DefaultKernel
 	}
 	// Before the download: it is what may be misspelled.
-	if err := s.cfg.Kernel(ctx, kernel, pf); err != nil {
-		return Image{}, wrap(err, "get the kernel for image %s", name)
+	if err := s.getKernel(ctx, kernel, name, pf); err != nil {
+		return Image{}, err
 	}
 	if err := s.unused(name)(ctx); err != nil {
 		return Image{}, err

@@ -105,10 +105,14 @@ func TestHostileBundles(t *testing.T) {
 			t.Errorf("%s: left %v, %v", tt.name, entries, err)
 		}
 	}
-	// What has no power is just not taken over.
 	store, root := newStore(t)
-	ref := hostile(t, field(func(m *manifest) {
-		m.Name, m.Origin, m.Source, m.Suite, m.Package = "../../x", api.OriginImported, "/etc/passwd", "\x1b", "\x1b"
+	ref := hostile(t, field(func(m *manifest) { m.Name = "../../x" }))
+	if _, err := store.Pull(t.Context(), api.PullKernel{Ref: ref}, nil); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("name with a path: %v", err)
+	}
+	// What has no power is just not taken over.
+	ref = hostile(t, field(func(m *manifest) {
+		m.Origin, m.Source, m.Suite, m.Package = api.OriginImported, "/etc/passwd", "\x1b", "\x1b"
 	}))
 	if _, err := store.Pull(t.Context(), api.PullKernel{Ref: ref}, nil); err != nil {
 		t.Fatal(err)

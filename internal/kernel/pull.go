@@ -1,7 +1,9 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -40,10 +42,8 @@ type job struct {
 func (s *Store) pullJob(ctx context.Context, req api.PullKernel) (string, job, error) {
 	name := req.Name
 	if bundle.IsSource(req.Ref) {
-		if name == "" {
-			name = bundle.NameOf(req.Ref)
-		}
-		return name, s.bundleJob(name, req.Ref, req.SHA256), checkName(name)
+		name, err := s.bundleName(ctx, req)
+		return name, s.bundleJob(name, req.Ref, req.SHA256), err
 	}
 	entry, ok := s.entry(ctx, req.Ref)
 	if !ok {
@@ -56,6 +56,30 @@ func (s *Store) pullJob(ctx context.Context, req api.PullKernel) (string, job, e
 		name = req.Ref
 	}
 	return name, s.catalogJob(name, entry), checkName(name)
+}
+
+// bundleName returns what the user calls a bundle's kernel, else what its
+// publisher does, else the file's name.
+func (s *Store) bundleName(ctx context.Context, req api.PullKernel) (string, error) {
+	if req.Name != "" {
+		return req.Name, checkName(req.Name)
+	}
+	data, err := bundle.Manifest(ctx, req.Ref, bundle.Options{Client: s.client, Log: s.log})
+	if err != nil {
+		return "", err
+	}
+	var theirs manifest
+	if err := json.Unmarshal(data, &theirs); err != nil {
+		return "", unusable(req.Ref, err)
+	}
+	name := cmp.Or(theirs.Name, bundle.NameOf(req.Ref))
+	return name, checkName(name)
+}
+
+// unusable is the error about a bundle that says what can't be.
+func unusable(source string, why error) error {
+	return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", bundle.Redact(source), why).
+		WithHint("ask its publisher, or make one with: banger kernel export")
 }
 
 // mayReplace returns a check that keeps a kernel that a pull would not bring
@@ -137,8 +161,7 @@ func (s *Store) unpack(ctx context.Context, dir string, m manifest, ref, sha256 
 	report("checking the kernel", 98)
 	theirs, err := checkUnpacked(dir, s.arch)
 	if err != nil {
-		return api.Errorf(api.CodeInvalid, "the bundle %s can't be used: %v", bundle.Redact(ref), err).
-			WithHint("ask its publisher, or make one with: banger kernel export")
+		return unusable(ref, err)
 	}
 	theirs.Name, theirs.Origin, theirs.Source = m.Name, api.OriginBundle, m.Source
 	return writeManifest(dir, theirs)

@@ -110,23 +110,39 @@ func TestPullReplaces(t *testing.T) {
 	old("other", api.OriginBundle, "http://somewhere.test/theirs.tar.zst")
 	count.Store(0)
 	for _, req := range []api.PullKernel{
-		{Ref: url + "/mine.tar.zst"},
 		{Ref: ref, Name: "mine"},
-		{Ref: url + "/other.tar.zst"},
+		{Ref: url + "/elsewhere.tar.zst"}, // it calls itself theirs
 	} {
 		if _, err := store.Pull(t.Context(), req, nil); !errors.Is(err, api.ErrExists) || api.AsError(err).Hint == "" {
 			t.Errorf("%+v: %v", req, err)
 		}
 	}
-	if n := count.Load(); n != 0 {
-		t.Errorf("%d downloads for what was refused", n)
+	if n := count.Load(); n != 1 {
+		t.Errorf("%d requests for what was refused, want one, for the name", n)
 	}
 	if got, err := store.Pull(t.Context(), api.PullKernel{Ref: ref, Name: "other"}, nil); err != nil || got.Release != "6.1.2-test" {
 		t.Errorf("under a chosen name: %+v, %v", got, err)
 	}
-	for _, req := range []api.PullKernel{{Ref: ref, Name: "../x"}, {Ref: url + "/.hidden.tar.zst"}} {
-		if _, err := store.Pull(t.Context(), req, nil); !errors.Is(err, api.ErrInvalid) {
-			t.Errorf("%+v: %v", req, err)
+	if _, err := store.Pull(t.Context(), api.PullKernel{Ref: ref, Name: "../x"}, nil); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("a name with a path: %v", err)
+	}
+}
+
+// A bundle's file may be renamed; what is in it isn't.
+func TestPullNamesAfterManifest(t *testing.T) {
+	out, _ := export(t)
+	renamed := filepath.Join(t.TempDir(), "k.tar.zst")
+	if err := os.Rename(out.Path, renamed); err != nil {
+		t.Fatal(err)
+	}
+	url, _ := serve(t, renamed)
+	for _, ref := range []string{renamed, url + "/k.tar.zst"} {
+		store, _ := newStore(t)
+		if got, err := store.Pull(t.Context(), api.PullKernel{Ref: ref}, nil); err != nil || got.Name != "theirs" {
+			t.Errorf("%s: got %q, %v", ref, got.Name, err)
+		}
+		if got, err := store.Pull(t.Context(), api.PullKernel{Ref: ref, Name: "mine"}, nil); err != nil || got.Name != "mine" {
+			t.Errorf("%s with a name: got %q, %v", ref, got.Name, err)
 		}
 	}
 }
