@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"internal/store":   {},
 	"internal/sshkey":  {},
 	"internal/procid":  {},
+	"internal/guard":   {},
 	"internal/guest":   {},
 	"internal/config":  {"internal/api"},
 	"internal/doctor":  {"internal/api", "internal/paths", "internal/rootless"},
@@ -31,7 +32,7 @@ var mayImport = map[string][]string{
 	"internal/guest/serialmux": {},
 
 	// Mechanisms: one job each, unaware of each other.
-	"internal/network":   {"internal/api", "internal/undo"},
+	"internal/network":   {"internal/api", "internal/guard", "internal/undo"},
 	"internal/rootless":  {"internal/api", "internal/paths", "internal/procid", "internal/undo"},
 	"internal/initramfs": {"internal/hosttool", "internal/paths"},
 	"internal/kernel": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",

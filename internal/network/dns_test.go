@@ -17,6 +17,7 @@ import (
 
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // fakeUpstream answers every A question with addr, by UDP and TCP.
@@ -44,20 +45,18 @@ func startUpstream(t *testing.T, reply func(tcp bool, req *dns.Msg) *dns.Msg) *f
 			_ = w.WriteMsg(m)
 		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 2)
 	for _, srv := range []*dns.Server{{PacketConn: udp}, {Listener: tcp}} {
 		srv.Handler = dns.HandlerFunc(handle)
-		go func() { ended <- runServer(ctx, srv) }()
-	}
-	t.Cleanup(func() {
-		cancel()
-		for range 2 {
-			if err := <-ended; err != nil {
+		started, ended := make(chan struct{}), make(chan error, 1)
+		srv.NotifyStartedFunc = func() { close(started) }
+		go func() { ended <- srv.ActivateAndServe() }()
+		<-started
+		t.Cleanup(func() {
+			if err := errors.Join(srv.Shutdown(), <-ended); err != nil {
 				t.Error(err)
 			}
-		}
-	})
+		})
+	}
 	return u
 }
 
@@ -86,25 +85,37 @@ func startDNS(t *testing.T, servers ...netip.AddrPort) string {
 	if len(servers) == 0 {
 		h.upstreams = func() []netip.AddrPort { return nil }
 	}
-	udp, tcp, err := listenDNS(t.Context(), "127.0.0.1:0")
-	if err == nil {
-		// Both must have the same port.
-		_ = tcp.Close()
-		tcp, err = net.Listen("tcp4", udp.LocalAddr().String())
-	}
-	if err != nil {
-		t.Fatal(err)
+	return serveDNS(t, h).String()
+}
+
+// serveDNS runs a handler on a port of the loopback.
+func serveDNS(t *testing.T, h *dnsHandler) netip.AddrPort {
+	t.Helper()
+	var addr netip.AddrPort
+	var lanes []*lane
+	for lanes == nil {
+		// The port must be free for both UDP and TCP.
+		udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr = udp.LocalAddr().(*net.UDPAddr).AddrPort()
+		_ = udp.Close()
+		if lanes, err = listenDNS(t.Context(), addr); err != nil && !errors.Is(err, unix.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- h.serve(ctx, udp, tcp) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.serve(ctx, lanes)
+	}()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		<-ended
 	})
-	return udp.LocalAddr().String()
+	return addr
 }
 
 func ask(t *testing.T, network, server, name string, qtype uint16) *dns.Msg {

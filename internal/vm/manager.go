@@ -122,7 +122,7 @@ type Manager struct {
 func New(cfg Config) *Manager {
 	return &Manager{
 		cfg:     cfg,
-		records: records{cfg.DB},
+		records: records{db: cfg.DB},
 		log:     cfg.Log,
 		running: make(map[string]*instance),
 		busy:    make(map[string]operation),
@@ -192,25 +192,11 @@ func (m *Manager) ConsoleLog(ctx context.Context, ref string) (string, error) {
 	return m.cfg.Layout.VMConsole(rec.ID), nil
 }
 
-// Lookup answers DNS: the address of the VM of that name.
-func (m *Manager) Lookup(name string) (netip.Addr, bool) {
-	rec, err := m.records.find(context.Background(), name)
-	return rec.IP, err == nil && rec.Name == name
-}
+// Lookup answers DNS, from memory: the address of the VM of that name.
+func (m *Manager) Lookup(name string) (netip.Addr, bool) { return m.records.names.address(name) }
 
-// ReverseLookup answers DNS: the name of the VM at that address.
-func (m *Manager) ReverseLookup(ip netip.Addr) (string, bool) {
-	recs, err := m.records.list(context.Background())
-	if err != nil {
-		return "", false
-	}
-	for _, rec := range recs {
-		if rec.IP == ip {
-			return rec.Name, true
-		}
-	}
-	return "", false
-}
+// ReverseLookup answers DNS, from memory: the name of the VM at that address.
+func (m *Manager) ReverseLookup(ip netip.Addr) (string, bool) { return m.records.names.name(ip) }
 
 // Close lets go of the machines, which run on.
 func (m *Manager) Close() error {

@@ -18,7 +18,7 @@ import (
 // interrupted create, start or delete left is removed. What it can't make sense
 // of, it reports and leaves alone.
 func (m *Manager) Reconcile(ctx context.Context) error {
-	recs, err := m.records.list(ctx)
+	recs, err := m.records.load(ctx)
 	if err != nil {
 		return err
 	}

@@ -66,12 +66,23 @@ var Migrations = []string{
 
 // records reads and writes Records.
 type records struct {
-	db *sql.DB
+	db    *sql.DB
+	names nameIndex // of what is in db, once load was called
+}
+
+// load is list, and makes the index of names.
+func (r *records) load(ctx context.Context) ([]Record, error) {
+	recs, err := r.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.names.fill(recs)
+	return recs, nil
 }
 
 // insert stores a new record. A name or address in use gives a unique
 // violation (store.IsUnique).
-func (r records) insert(ctx context.Context, rec Record) error {
+func (r *records) insert(ctx context.Context, rec Record) error {
 	data, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("encode record of VM %s: %w", rec.Name, err)
@@ -81,12 +92,13 @@ func (r records) insert(ctx context.Context, rec Record) error {
 	if err != nil {
 		return fmt.Errorf("store record of VM %s: %w", rec.Name, err)
 	}
+	r.names.insert(rec)
 	return nil
 }
 
 // update applies change to the stored record and returns the result. It does
 // not heed ctx's cancellation: what has happened must be written down.
-func (r records) update(ctx context.Context, id string, change func(*Record)) (Record, error) {
+func (r *records) update(ctx context.Context, id string, change func(*Record)) (Record, error) {
 	ctx = context.WithoutCancel(ctx)
 	tx, err := r.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -111,15 +123,16 @@ func (r records) update(ctx context.Context, id string, change func(*Record)) (R
 	return rec, nil
 }
 
-func (r records) remove(ctx context.Context, id string) error {
+func (r *records) remove(ctx context.Context, id string) error {
 	if _, err := r.db.ExecContext(ctx, "DELETE FROM vms WHERE id = ?", id); err != nil {
 		return fmt.Errorf("remove record of VM %s: %w", id, err)
 	}
+	r.names.remove(id)
 	return nil
 }
 
 // find looks a VM up by name or id.
-func (r records) find(ctx context.Context, ref string) (Record, error) {
+func (r *records) find(ctx context.Context, ref string) (Record, error) {
 	rec, err := scan(r.db.QueryRowContext(ctx, "SELECT record FROM vms WHERE name = ?1 OR id = ?1", ref))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Record{}, api.Errorf(api.CodeNotFound, "there is no VM %q", ref).WithHint("banger vm list shows them")
@@ -131,7 +144,7 @@ func (r records) find(ctx context.Context, ref string) (Record, error) {
 }
 
 // list returns every record, oldest first.
-func (r records) list(ctx context.Context) ([]Record, error) {
+func (r *records) list(ctx context.Context) ([]Record, error) {
 	rows, err := r.db.QueryContext(ctx, "SELECT record FROM vms ORDER BY record ->> 'CreatedAt', name")
 	if err != nil {
 		return nil, fmt.Errorf("list VMs: %w", err)
@@ -163,7 +176,7 @@ func scan(row interface{ Scan(...any) error }) (Record, error) {
 // claim gives the record an id, a free address and, unless one was asked for, a
 // free name, and stores it. Uniqueness is the database's business: whoever
 // loses a race for an address or a generated name looks again.
-func (r records) claim(ctx context.Context, wanted Record, hosts iter.Seq[netip.Addr]) (Record, error) {
+func (r *records) claim(ctx context.Context, wanted Record, hosts iter.Seq[netip.Addr]) (Record, error) {
 	taken, err := r.list(ctx)
 	if err != nil {
 		return Record{}, err
