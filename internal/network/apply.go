@@ -26,6 +26,7 @@ func (r Ruleset) apply() error {
 	for _, c := range r.Chains {
 		chain := conn.AddChain(&nftables.Chain{
 			Name: c.Name, Table: table, Type: c.Type, Hooknum: c.Hook.num, Priority: c.Priority.num,
+			Device: c.Hook.device,
 		})
 		for _, rule := range c.Rules {
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule.exprs()})
@@ -63,5 +64,5 @@ func (r Ruleset) remove() error {
 }
 
 func (r Ruleset) table() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: r.Table}
+	return &nftables.Table{Family: r.Family.num, Name: r.Table}
 }

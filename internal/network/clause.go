@@ -2,7 +2,9 @@ package network
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -14,11 +16,18 @@ import (
 // Registers hold 16 bytes; all clauses use the first one.
 const register = 1
 
-// The hooks and priorities in use.
-func hookPrerouting() Hook  { return Hook{"prerouting", nftables.ChainHookPrerouting} }
-func hookInput() Hook       { return Hook{"input", nftables.ChainHookInput} }
-func hookForward() Hook     { return Hook{"forward", nftables.ChainHookForward} }
-func hookPostrouting() Hook { return Hook{"postrouting", nftables.ChainHookPostrouting} }
+// The families, hooks and priorities in use.
+func familyInet() Family   { return Family{"inet", nftables.TableFamilyINet} }
+func familyNetdev() Family { return Family{"netdev", nftables.TableFamilyNetdev} }
+
+func hookPrerouting() Hook  { return Hook{name: "prerouting", num: nftables.ChainHookPrerouting} }
+func hookInput() Hook       { return Hook{name: "input", num: nftables.ChainHookInput} }
+func hookForward() Hook     { return Hook{name: "forward", num: nftables.ChainHookForward} }
+func hookPostrouting() Hook { return Hook{name: "postrouting", num: nftables.ChainHookPostrouting} }
+
+func hookIngress(device string) Hook {
+	return Hook{name: "ingress", num: nftables.ChainHookIngress, device: device}
+}
 
 func priorityRaw() Priority    { return Priority{"raw", nftables.ChainPriorityRaw} }
 func priorityFilter() Priority { return Priority{"filter", nftables.ChainPriorityFilter} }
@@ -169,6 +178,68 @@ func tcpNoFlags() Clause {
 	return Clause{"tcp flags ! fin,syn,rst,psh,ack,urg", append(tcpFlags(tcpFlagsAll), equal(0))}
 }
 
+// Offsets in a frame's header, IEEE 802.3, and in ARP's over Ethernet, RFC 826.
+const (
+	offsetEtherSaddr   = 6
+	offsetEtherType    = 12
+	offsetARPSaddr     = 8
+	offsetARPSaddrIPv4 = 14
+)
+
+// A frame's header may be read only after the interface is known to have such
+// frames; nft(8) adds that match silently, too.
+func ethernet() []expr.Any {
+	return []expr.Any{load(expr.MetaKeyIIFTYPE), equal(binaryutil.NativeEndian.PutUint16(unix.ARPHRD_ETHER)...)}
+}
+
+func etherSaddrNot(mac net.HardwareAddr) Clause {
+	return Clause{"ether saddr != " + mac.String(), append(ethernet(),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseLLHeader, Offset: offsetEtherSaddr, Len: 6},
+		notEqual(mac...))}
+}
+
+// protocol matches what the frame itself says that it carries. The kernel's
+// own notion of it (meta protocol) looks behind a VLAN tag.
+func protocol(etherType uint16) []expr.Any {
+	return append(ethernet(),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseLLHeader, Offset: offsetEtherType, Len: 2},
+		equal(binaryutil.BigEndian.PutUint16(etherType)...))
+}
+
+func etherType(name string, num uint16) Clause {
+	return Clause{"ether type " + name, protocol(num)}
+}
+
+// saddrOfFrame matches frames with IPv4 from a. nft(8) takes the match of the
+// protocol for granted and doesn't show it.
+func saddrOfFrame(a netip.Addr) Clause {
+	return Clause{"ip saddr " + a.String(),
+		append(protocol(unix.ETH_P_IP), address(offsetSaddr), equal(a.AsSlice()...))}
+}
+
+// arpOverEthernet matches ARP for IPv4 with addresses of the usual sizes.
+func arpOverEthernet() Clause {
+	field := func(offset uint32, value ...byte) []expr.Any {
+		return []expr.Any{
+			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(value))},
+			equal(value...),
+		}
+	}
+	return Clause{"arp htype 1 arp ptype ip arp hlen 6 arp plen 4", slices.Concat(protocol(unix.ETH_P_ARP),
+		field(0, binaryutil.BigEndian.PutUint16(unix.ARPHRD_ETHER)...), field(2, binaryutil.BigEndian.PutUint16(unix.ETH_P_IP)...),
+		field(4, 6), field(5, 4))}
+}
+
+// arpSender matches ARP that says of a only that it is at mac.
+func arpSender(mac net.HardwareAddr, a netip.Addr) Clause {
+	return Clause{fmt.Sprintf("arp saddr ether %s arp saddr ip %s", mac, a), []expr.Any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offsetARPSaddr, Len: 6},
+		equal(mac...),
+		address(offsetARPSaddrIPv4),
+		equal(a.AsSlice()...),
+	}}
+}
+
 // clampMSS lowers the announced segment size to what the route can carry.
 func clampMSS() Clause {
 	const optionMSS = 2 // RFC 9293; its value is at offset 2
@@ -191,12 +262,12 @@ func masquerade() Clause {
 	return Clause{"masquerade", []expr.Any{&expr.Masq{}}}
 }
 
-// tableName makes the bridge's name part of an identifier of nft(8), which
-// has fewer characters than a bridge's name can have.
-func tableName(bridge string) string {
+// tableName makes an interface's name part of an identifier of nft(8), which
+// has fewer characters than an interface's name can have.
+func tableName(link string) string {
 	var b strings.Builder
 	b.WriteString("banger_")
-	for _, c := range []byte(bridge) {
+	for _, c := range []byte(link) {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 			b.WriteByte(c)

@@ -23,6 +23,7 @@ func linkLocal() netip.Prefix {
 // both.
 func Render(cfg Config) Ruleset {
 	r := Ruleset{
+		Family: familyInet(),
 		Table:  tableName(cfg.Bridge),
 		Chains: []Chain{prerouting(cfg), input(cfg), forward(cfg), postrouting(cfg)},
 	}

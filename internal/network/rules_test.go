@@ -28,10 +28,14 @@ func TestRenderGolden(t *testing.T) {
 	for _, a := range []string{"192.0.2.7", "::1", "192.0.2.2", "::ffff:192.0.2.7"} {
 		withHost.HostAddrs = append(withHost.HostAddrs, netip.MustParseAddr(a))
 	}
-	for name, cfg := range map[string]Config{"default": testConfig(), "host_addrs": withHost} {
+	rulesets := map[string]Ruleset{
+		"default": Render(testConfig()), "host_addrs": Render(withHost),
+		"port": RenderPort(TapName("0123456789ab"), netip.MustParseAddr("172.16.0.5")),
+	}
+	for name, rules := range rulesets {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name+".nft.golden")
-			got := Render(cfg).String()
+			got := rules.String()
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 					t.Fatal(err)

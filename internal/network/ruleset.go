@@ -9,12 +9,19 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// Ruleset is one nftables table of the inet family. It is a value: String
-// shows it in the syntax of nft(8), apply gives it to the kernel.
+// Ruleset is one nftables table. It is a value: String shows it in the syntax
+// of nft(8), apply gives it to the kernel.
 type Ruleset struct {
+	Family Family
 	Table  string
 	Sets   []Set
 	Chains []Chain
+}
+
+// Family is the kind of packets that a table sees.
+type Family struct {
+	name string
+	num  nftables.TableFamily
 }
 
 // Set is a named set of IPv4 addresses.
@@ -34,8 +41,9 @@ type Chain struct {
 
 // Hook is where in the path of a packet a chain is called.
 type Hook struct {
-	name string
-	num  *nftables.ChainHook
+	name   string
+	num    *nftables.ChainHook
+	device string // the interface, where a hook belongs to one
 }
 
 // Priority orders the chains of a hook.
@@ -67,14 +75,22 @@ func (r Ruleset) String() string {
 	}
 	for _, c := range r.Chains {
 		var b strings.Builder
-		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n", c.Name, c.Type, c.Hook.name, c.Priority.name)
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n", c.Name, c.Type, c.Hook, c.Priority.name)
 		for _, rule := range c.Rules {
 			fmt.Fprintf(&b, "\t\t%s\n", rule)
 		}
 		b.WriteString("\t}\n")
 		blocks = append(blocks, b.String())
 	}
-	return fmt.Sprintf("table inet %s {\n%s}\n", r.Table, strings.Join(blocks, "\n"))
+	return fmt.Sprintf("table %s %s {\n%s}\n", r.Family.name, r.Table, strings.Join(blocks, "\n"))
+}
+
+// String writes the hook in the syntax of nft(8).
+func (h Hook) String() string {
+	if h.device == "" {
+		return h.name
+	}
+	return fmt.Sprintf("%s device %q", h.name, h.device)
 }
 
 // String writes the rule in the syntax of nft(8).

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -23,6 +24,11 @@ const (
 	tapA, addrA = "bgr00000000000a", "172.16.0.5"
 	tapB, addrB = "bgr00000000000b", "172.16.0.6"
 )
+
+func attach(t *testing.T, n *Network, tap, addr string) {
+	t.Helper()
+	must(t, n.AttachTap(t.Context(), tap, netip.MustParseAddr(addr)))
+}
 
 func testNetwork() *Network { return New(testConfig(), slog.New(slog.DiscardHandler)) }
 
@@ -67,8 +73,8 @@ func TestUpAndDown(t *testing.T) {
 	must(t, n.Down(ctx)) // nothing there is fine
 	for range 2 {
 		must(t, n.Up(ctx))
-		must(t, n.AttachTap(ctx, tapA))
-		must(t, n.AttachTap(ctx, tapB))
+		attach(t, n, tapA, addrA)
+		attach(t, n, tapB, addrB)
 	}
 	checkKernelState(t)
 
@@ -86,6 +92,17 @@ func TestUpAndDown(t *testing.T) {
 	if slices.Contains(linkNames(t), tapB) {
 		t.Errorf("%s is still there", tapB)
 	}
+	if got := neighbours(t); !maps.Equal(got, map[string]string{addrA: MAC(netip.MustParseAddr(addrA))}) {
+		t.Errorf("the host knows %v", got)
+	}
+	tapALink, err := netlink.LinkByName(tapA)
+	must(t, err)
+	must(t, netlink.LinkDel(tapALink)) // by somebody else; its rules must go nevertheless
+	must(t, n.DetachTap(ctx, tapA))
+	if got := tables(t); !slices.Equal(got, []string{"banger_banger0"}) {
+		t.Errorf("without taps there are tables %v", got)
+	}
+	attach(t, n, tapA, addrA)
 
 	must(t, n.Down(ctx))
 	must(t, n.Down(ctx))
@@ -95,6 +112,22 @@ func TestUpAndDown(t *testing.T) {
 	if left := tables(t); len(left) > 0 {
 		t.Errorf("Down left tables %v", left)
 	}
+}
+
+// neighbours are the permanent ones on the bridge, which is all that it may know.
+func neighbours(t *testing.T) map[string]string {
+	t.Helper()
+	bridge, err := netlink.LinkByName("banger0")
+	must(t, err)
+	list, err := netlink.NeighList(bridge.Attrs().Index, netlink.FAMILY_V4)
+	must(t, err)
+	known := map[string]string{}
+	for _, n := range list {
+		if n.State == netlink.NUD_PERMANENT {
+			known[n.IP.String()] = n.HardwareAddr.String()
+		}
+	}
+	return known
 }
 
 func checkKernelState(t *testing.T) {
@@ -116,8 +149,11 @@ func checkKernelState(t *testing.T) {
 		info, err := netlink.LinkGetProtinfo(link)
 		must(t, err)
 		a := link.Attrs()
-		if !isTap(link) || a.MasterIndex != attrs.Index || !info.Isolated || a.Flags&net.FlagUp == 0 || a.MTU != attrs.MTU {
-			t.Errorf("%s: tap %v, master %d, isolated %v, flags %s, MTU %d", name, isTap(link), a.MasterIndex, info.Isolated, a.Flags, a.MTU)
+		if !isTap(link) || a.MasterIndex != attrs.Index || a.Flags&net.FlagUp == 0 || a.MTU != attrs.MTU {
+			t.Errorf("%s: tap %v, master %d, flags %s, MTU %d", name, isTap(link), a.MasterIndex, a.Flags, a.MTU)
+		}
+		if !info.Isolated || info.Learning || info.Flood {
+			t.Errorf("%s: isolated %v, learns %v, is flooded %v", name, info.Isolated, info.Learning, info.Flood)
 		}
 	}
 	forwarding, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
@@ -125,7 +161,9 @@ func checkKernelState(t *testing.T) {
 	if strings.TrimSpace(string(forwarding)) != "1" {
 		t.Errorf("ip_forward is %s", forwarding)
 	}
-	if got := tables(t); !slices.Equal(got, []string{"banger_banger0"}) {
+	got := tables(t)
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"banger_banger0", "banger_" + tapA, "banger_" + tapB}) {
 		t.Errorf("tables: %v", got)
 	}
 }
@@ -142,14 +180,16 @@ func TestRulesReadBack(t *testing.T) {
 	}
 	cfg := testConfig()
 	cfg.HostAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.7")}
-	rules := Render(cfg)
-	must(t, rules.apply())
-	out, err := exec.Command(nft, "list", "table", "inet", rules.Table).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if diff := cmp.Diff(rules.String(), string(out)); diff != "" {
-		t.Errorf("nft reads other rules than were rendered (-rendered +read):\n%s", diff)
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: tapA}, PeerName: "peer"}))
+	for _, rules := range []Ruleset{Render(cfg), RenderPort(tapA, netip.MustParseAddr(addrA))} {
+		must(t, rules.apply())
+		out, err := exec.Command(nft, "list", "table", rules.Family.name, rules.Table).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if diff := cmp.Diff(rules.String(), string(out)); diff != "" {
+			t.Errorf("nft reads other rules than were rendered (-rendered +read):\n%s", diff)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -18,10 +19,12 @@ import (
 // flags that it was made with.
 const tapFlags = netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR
 
-// AttachTap makes a tap that outlives this process, connects it to the bridge
-// and brings it up. A tap of this name that is there already is put right. It
-// fails with api.CodeHost if the host can't make taps.
-func (n *Network) AttachTap(ctx context.Context, name string) (err error) {
+// AttachTap makes a tap that outlives this process for the VM that has addr,
+// connects it to the bridge and brings it up. What the VM sends from other
+// addresses than addr and MAC(addr) is dropped. A tap of this name that is
+// there already is put right. It fails with api.CodeHost if the host can't make
+// or guard taps.
+func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -40,7 +43,7 @@ func (n *Network) AttachTap(ctx context.Context, name string) (err error) {
 		if tap, err = n.createTap(name); err != nil {
 			return err
 		}
-		u.Add("remove tap", func(context.Context) error { return netlink.LinkDel(tap) })
+		u.Add("remove tap", func(ctx context.Context) error { return n.DetachTap(ctx, name) })
 	}
 	if err := netlink.LinkSetMTU(tap, bridge.Attrs().MTU); err != nil {
 		return fmt.Errorf("set the MTU of tap %s: %w", name, err)
@@ -48,11 +51,12 @@ func (n *Network) AttachTap(ctx context.Context, name string) (err error) {
 	if err := disableIPv6(name); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetMaster(tap, bridge); err != nil {
-		return fmt.Errorf("connect tap %s to bridge %s: %w", name, n.cfg.Bridge, err)
+	if err := n.guardPort(bridge, tap, addr); err != nil {
+		return err
 	}
-	// Isolated ports exchange frames with the bridge itself only. This comes
-	// before the tap is up, so that there is no moment without it.
+	// Isolated ports exchange frames with the bridge itself only. This comes,
+	// as all of the above, before the tap is up, so that there is no moment
+	// without it.
 	if err := netlink.LinkSetIsolated(tap, true); err != nil {
 		return fmt.Errorf("isolate tap %s: %w", name, err)
 	}
@@ -110,13 +114,20 @@ func (n *Network) DetachTap(ctx context.Context, name string) error {
 		return err
 	}
 	tap, err := findTap(name)
-	if tap == nil || err != nil {
+	if err != nil {
 		return err
 	}
-	if err := netlink.LinkDel(tap); err != nil && !isNotFound(err) {
-		return fmt.Errorf("remove tap %s: %w", name, err)
+	if tap != nil {
+		if err := n.forgetPort(tap); err != nil {
+			return err
+		}
+		if err := netlink.LinkDel(tap); err != nil && !isNotFound(err) {
+			return fmt.Errorf("remove tap %s: %w", name, err)
+		}
 	}
-	return nil
+	// Last, so that the tap is never there without its rules. Newer kernels
+	// keep them when their interface goes, older ones an empty table.
+	return RenderPort(name, netip.IPv4Unspecified()).remove()
 }
 
 // Taps lists the taps on the bridge and those with banger's prefix that are on

@@ -55,8 +55,8 @@ func newLab(t *testing.T) *lab {
 	cfg.HostAddrs = []netip.Addr{netip.MustParseAddr("203.0.113.77")}
 	l.n = New(cfg, slog.New(slog.DiscardHandler))
 	must(t, l.n.Up(t.Context()))
-	must(t, l.n.AttachTap(t.Context(), tapA))
-	must(t, l.n.AttachTap(t.Context(), tapB))
+	attach(t, l.n, tapA, addrA)
+	attach(t, l.n, tapB, addrB)
 	l.a, l.b = newGuest(t, tapA, addrA), newGuest(t, tapB, addrB)
 	l.outside.listen(":80")
 	l.b.listen(":80")
@@ -111,6 +111,7 @@ func TestTraffic(t *testing.T) {
 	// What was blocked was blocked by the rules and the isolation, not by a
 	// broken lab.
 	must(t, l.n.rules.remove())
+	must(t, RenderPort(tapA, netip.MustParseAddr(addrA)).remove())
 	if _, err := l.a.dial("", addrB+":80", blockedTimeout); err == nil {
 		t.Error("isolation alone doesn't keep a VM from another one")
 	}

@@ -67,7 +67,7 @@ func (m *Manager) connect(ctx context.Context, rec Record, u *undo.Stack, ph *ph
 		if err := m.cfg.Network.Up(ctx); err != nil {
 			return err
 		}
-		return m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID))
+		return m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP)
 	})
 }
 

@@ -45,7 +45,7 @@ type Initramfs func(k kernel.Kernel) (path string, err error)
 type Network interface {
 	Up(ctx context.Context) error
 	Down(ctx context.Context) error
-	AttachTap(ctx context.Context, name string) error
+	AttachTap(ctx context.Context, name string, addr netip.Addr) error
 	DetachTap(ctx context.Context, name string) error
 	Taps(ctx context.Context) ([]string, error)
 	Hosts() iter.Seq[netip.Addr]

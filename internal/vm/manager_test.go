@@ -179,10 +179,11 @@ func (fakeWorkspace) Push(context.Context, func(context.Context, string, io.Read
 
 // fakeNetwork is a Network in memory.
 type fakeNetwork struct {
-	mu   sync.Mutex
-	up   bool
-	taps []string
-	fail error
+	mu      sync.Mutex
+	up      bool
+	taps    []string
+	guarded map[string]netip.Addr // by tap
+	fail    error
 }
 
 func (n *fakeNetwork) state() (bool, []string) {
@@ -205,13 +206,19 @@ func (n *fakeNetwork) Down(context.Context) error {
 	return nil
 }
 
-func (n *fakeNetwork) AttachTap(_ context.Context, name string) error {
+func (n *fakeNetwork) AttachTap(_ context.Context, name string, addr netip.Addr) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.fail != nil {
 		return n.fail
 	}
-	n.taps = append(n.taps, name)
+	if !slices.Contains(n.taps, name) {
+		n.taps = append(n.taps, name)
+	}
+	if n.guarded == nil {
+		n.guarded = make(map[string]netip.Addr)
+	}
+	n.guarded[name] = addr
 	return nil
 }
 
@@ -404,7 +411,12 @@ func TestGuestThatAlwaysDies(t *testing.T) {
 func TestRestartAdopts(t *testing.T) {
 	w := newWorld(t)
 	before := w.create(t, api.CreateVM{Name: "web"})
+	tap := network.TapName(before.ID)
+	delete(w.net.guarded, tap) // as an older bangerd left it
 	w.restart(t)
+	if addr := w.net.guarded[tap]; addr.String() != before.IP {
+		t.Errorf("the adopted VM's tap is guarded for %s, want %s", addr, before.IP)
+	}
 	after, err := w.Get(t.Context(), "web")
 	if err != nil || after.State != api.StateRunning || after.PID != before.PID {
 		t.Fatalf("after a restart: %+v, %v", after, err)

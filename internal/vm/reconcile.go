@@ -142,7 +142,28 @@ func (m *Manager) reconcileNetwork(ctx context.Context) error {
 	if len(wanted) == 0 {
 		return m.cfg.Network.Down(ctx)
 	}
-	return m.cfg.Network.Up(ctx)
+	if err := m.cfg.Network.Up(ctx); err != nil {
+		return err
+	}
+	return m.reattach(ctx)
+}
+
+// reattach puts the taps of all running VMs right: an older bangerd may have
+// made them, with fewer rules.
+func (m *Manager) reattach(ctx context.Context) error {
+	recs, err := m.records.list(ctx)
+	if err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		if !m.facts(rec).alive {
+			continue
+		}
+		if err := m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP); err != nil {
+			m.log.Error("put the network of a VM right", "vm", rec.Name, "err", err)
+		}
+	}
+	return nil
 }
 
 // removeFiles removes a VM's directory.
