@@ -16,7 +16,6 @@ import (
 	"banger/internal/daemon"
 	"banger/internal/diskusage"
 	"banger/internal/dockerbuild"
-	"banger/internal/guest"
 	"banger/internal/initramfs"
 	"banger/internal/kernel"
 	"banger/internal/network"
@@ -173,10 +172,11 @@ func inspectWorkspace(ctx context.Context, w api.Workspace) (vm.Workspace, error
 	return workspace.Inspect(ctx, w)
 }
 
-func credentials() ([]guest.File, error) {
+// credentials are the user's own, or none where the user has no home.
+func credentials() vm.Credentials {
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return nil, err
+		return vm.Credentials{}
 	}
-	return vm.Credentials(home)
+	return vm.ReadCredentials(home)
 }

@@ -30,7 +30,6 @@ func writeIdentity(root *rootDir, config guest.BootConfig, systemd, firstBoot bo
 		{"authorized keys", func() error { return writeAuthorizedKeys(root, config.AuthorizedKeys) }},
 		{"environment", func() error { return writeEnvironment(root, config.Env) }},
 		{"network units", func() error { return keepNetworkManagersOff(root, config.MAC, systemd) }},
-		{"files", func() error { return writeFiles(root, config.Files) }},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -195,11 +194,13 @@ func keepNetworkManagersOff(root *rootDir, mac string, systemd bool) error {
 	return nil
 }
 
-func writeFiles(root *rootDir, files []guest.File) error {
+// writeFiles writes what the host gives, and returns a line for each file that
+// has no place: a guest can put a directory there, and boots all the same.
+func writeFiles(root *rootDir, files []guest.File) (warnings []string) {
 	for _, f := range files {
 		if err := root.writeFile(f.Path, f.Data, fileMode(f.Mode)); err != nil {
-			return err
+			warnings = append(warnings, fmt.Sprintf("%s was not written in the guest: %v", f.Path, err))
 		}
 	}
-	return nil
+	return warnings
 }

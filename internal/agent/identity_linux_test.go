@@ -76,6 +76,9 @@ func TestWriteIdentity(t *testing.T) {
 		if err := writeIdentity(root, config, true, false); err != nil {
 			t.Fatal(err)
 		}
+		if warnings := writeFiles(root, config.Files); len(warnings) > 0 {
+			t.Errorf("warnings %q", warnings)
+		}
 	}
 	for name, want := range map[string]string{
 		"etc/hostname":              "fox\n",

@@ -110,7 +110,7 @@ func (c *initControl) boot(r *call) (any, error) {
 		_, _ = r.conn.Read(make([]byte, 1))
 		c.booted <- root
 	}
-	return guest.BootResult{Init: root.runtime.Init, Started: c.started, Booted: uptime()}, nil
+	return guest.BootResult{Init: root.runtime.Init, Started: c.started, Booted: uptime(), Warnings: root.warnings}, nil
 }
 
 // mountEarly mounts what everything else needs.

@@ -152,8 +152,9 @@ func moveMounts(root *rootDir) error {
 
 // bootedRoot is a root filesystem that is ready to be switched to.
 type bootedRoot struct {
-	dir     string
-	runtime runtime
+	dir      string
+	runtime  runtime
+	warnings []string // a line each, for the host's user
 }
 
 // bootRoot does all that Boot asks for.
@@ -198,6 +199,7 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	if err := writeIdentity(root, config, r.Systemd, firstBoot); err != nil {
 		return none, err
 	}
+	warnings := writeFiles(root, config.Files)
 	if err := r.check(); err != nil {
 		return none, err
 	}
@@ -214,7 +216,7 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 			return none, fmt.Errorf("mount the control groups: %w", err)
 		}
 	}
-	return bootedRoot{newRoot, r}, nil
+	return bootedRoot{newRoot, r, warnings}, nil
 }
 
 // makeWorkDir makes an image's working directory, which needn't be there: a

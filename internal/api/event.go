@@ -1,6 +1,9 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"fmt"
+)
 
 // EventType says which field of an Event counts.
 type EventType string
@@ -31,11 +34,20 @@ type Progress struct {
 	Unit     string `json:"unit,omitempty"`   // "bytes", "files" or ""
 	Finished bool   `json:"finished,omitempty"`
 	Millis   int64  `json:"ms,omitempty"` // with Finished: how long the phase took
+
+	// Notice is a line for people that isn't about progress: what was done
+	// otherwise than they may expect. An event with one has no other field.
+	Notice string `json:"notice,omitempty"`
 }
 
 // ProgressFunc receives progress. It must be quick and safe for concurrent
 // use. Functions that take one accept nil.
 type ProgressFunc func(Progress)
+
+// Notice reports a line for people.
+func (f ProgressFunc) Notice(format string, args ...any) {
+	f.Report(Progress{Notice: fmt.Sprintf(format, args...)})
+}
 
 // Report calls f unless it is nil.
 func (f ProgressFunc) Report(p Progress) {

@@ -151,6 +151,8 @@ func TestProgressNeverBlocks(t *testing.T) {
 	for i := range 10_000 {
 		events.progress(api.Progress{Phase: "b", Done: int64(i)})
 	}
+	events.progress(api.Progress{Notice: "first"})
+	events.progress(api.Progress{Notice: "second"})
 	events.progress(api.Progress{Phase: "b", Finished: true})
 	events.progress(api.Progress{Phase: "b", Title: "again"})
 
@@ -165,8 +167,13 @@ func TestProgressNeverBlocks(t *testing.T) {
 	events.progress(api.Progress{Phase: "late"})
 	pw.Close()
 	got := <-lines
-	if n := strings.Count(got, "\n"); n > 5 {
+	if n := strings.Count(got, "\n"); n > 7 {
 		t.Errorf("%d events waited for a slow client, want only the newest of each phase", n)
+	}
+	for _, notice := range []string{"first", "second"} {
+		if !strings.Contains(got, `"notice":"`+notice+`"`) {
+			t.Errorf("a notice was lost: %s", got)
+		}
 	}
 	if !strings.HasSuffix(got, `{"type":"progress","progress":{"phase":"b","finished":true}}`+"\n"+
 		`{"type":"progress","progress":{"phase":"b","title":"again"}}`+"\n") {

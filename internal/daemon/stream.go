@@ -88,11 +88,11 @@ func (e *eventWriter) progress(p api.Progress) {
 }
 
 // add replaces the newest waiting progress of the same phase, unless one of
-// the two ends the phase: every phase's start and end get through. The caller
-// holds mu.
+// the two ends the phase: every phase's start and end, and every notice, get
+// through. The caller holds mu.
 func (e *eventWriter) add(p api.Progress) {
-	for i := len(e.pending) - 1; i >= 0 && !p.Finished; i-- {
-		if e.pending[i].Phase != p.Phase {
+	for i := len(e.pending) - 1; i >= 0 && !p.Finished && p.Notice == ""; i-- {
+		if e.pending[i].Phase != p.Phase || e.pending[i].Notice != "" {
 			continue
 		}
 		if e.pending[i].Finished {

@@ -89,6 +89,7 @@ type BootConfig struct {
 	Env            map[string]string `json:"env,omitempty"`         // of every session, its PATH and HOME win over the account's
 	WorkDir        string            `json:"work_dir,omitempty"`    // made if it is missing: an image's working directory
 	Files          []File            `json:"files,omitempty"`       // written into the root, e.g. credentials
+	KeepFiles      []string          `json:"keep_files,omitempty"`  // of an earlier boot's Files: these stay, others that are no longer in Files are removed
 	InstallSSH     bool              `json:"install_ssh,omitempty"` // see that an OpenSSH server is installed and runs
 	Time           time.Time         `json:"time"`                  // the host's clock
 	Entropy        []byte            `json:"entropy"`               // seed for the guest's random numbers
@@ -106,6 +107,8 @@ type BootResult struct {
 	Init    string        `json:"init"`    // path of the image's init; "" if the agent stays PID 1
 	Started time.Duration `json:"started"` // uptime when the agent began to run as PID 1
 	Booted  time.Duration `json:"booted"`  // uptime at this reply
+	// Warnings are lines for the user, of what was left undone.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Ready answers CallReady.

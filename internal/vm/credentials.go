@@ -3,9 +3,13 @@ package vm
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"banger/internal/guest"
 )
@@ -18,19 +22,80 @@ var credentialFiles = []string{
 	".pi/agent/auth.json",
 }
 
-// Credentials reads those credential files of the user that exist, for the
-// same places below the guest's /root.
-func Credentials(home string) ([]guest.File, error) {
-	var files []guest.File
+// maxCredential is more than any log-in takes, in bytes.
+const maxCredential = 1 << 20
+
+// Credentials are the log-ins that go into a VM.
+type Credentials struct {
+	Files []guest.File
+	// Unreadable are the places, in the guest, of those that the host has but
+	// can't read: a copy of an earlier start stays.
+	Unreadable []string
+	Warnings   []string // a line each, for the user
+}
+
+// ReadCredentials reads those credential files of the user that exist, for the
+// same places below the guest's /root. One that can't be had is a warning: a VM
+// without a log-in is of more use than none. A symlink that leads out of home
+// is not followed, since it may be anybody's.
+func ReadCredentials(home string) Credentials {
+	var c Credentials
 	for _, name := range credentialFiles {
-		data, err := os.ReadFile(filepath.Join(home, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		place := "/root/" + name
+		data, err := readBelow(home, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			c.Unreadable = append(c.Unreadable, place)
+			c.Warnings = append(c.Warnings, fmt.Sprintf("the log-in ~/%s is not copied into the VM: %v", name, err))
+		default:
+			c.Files = append(c.Files, guest.File{Path: place, Mode: 0o600, Data: data})
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read credentials: %w", err)
-		}
-		files = append(files, guest.File{Path: "/root/" + name, Mode: 0o600, Data: data})
 	}
-	return files, nil
+	return c
+}
+
+// readBelow reads a file that is in a directory, also after symlinks.
+func readBelow(dir, name string) ([]byte, error) {
+	real, err := filepath.EvalSymlinks(filepath.Join(dir, name))
+	if errors.Is(err, unix.ENOTDIR) { // something else is called like its folder
+		return nil, fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, reason(err)
+	}
+	if base, err := filepath.EvalSymlinks(dir); err != nil || !strings.HasPrefix(real, strings.TrimSuffix(base, "/")+"/") {
+		return nil, fmt.Errorf("it is a link to %s, outside of your home", real)
+	}
+	// Without waiting for a pipe's writer.
+	f, err := os.OpenFile(real, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, reason(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, reason(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
+	if err != nil {
+		return nil, reason(err)
+	}
+	if len(data) > maxCredential {
+		return nil, fmt.Errorf("it is longer than %d KiB", maxCredential>>10)
+	}
+	return data, nil
+}
+
+// reason is an error of the file system without the path, which the message
+// around it names.
+func reason(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }

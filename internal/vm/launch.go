@@ -184,14 +184,19 @@ func driveSerials(driver vmm.Driver, drives []vmm.Drive) (map[string]string, err
 
 // bootGuest gives the waiting agent the VM's configuration.
 func (m *Manager) bootGuest(ctx context.Context, rec Record, inst *instance, a assets, ph *phases) (Record, error) {
-	config, err := m.bootConfig(ctx, rec, inst, a)
+	credentials := m.cfg.Credentials()
+	for _, warning := range credentials.Warnings {
+		ph.progress.Notice("%s", warning)
+	}
+	config, err := m.bootConfig(ctx, rec, inst, a, credentials)
 	if err != nil {
 		return rec, err
 	}
 	err = ph.run("guest-setup", "preparing the guest", func() error {
 		return m.talk(ctx, rec, inst, func(ctx context.Context, client *guest.Client) error {
 			config.Time = time.Now()
-			_, err := client.Boot(ctx, config)
+			result, err := client.Boot(ctx, config)
+			warnGuest(ph.progress, result.Warnings)
 			return err
 		})
 	})
@@ -201,6 +206,14 @@ func (m *Manager) bootGuest(ctx context.Context, rec Record, inst *instance, a a
 	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Booted = true })
 	inst.watchReady()
 	return rec, err
+}
+
+// warnGuest passes on what a guest wants to be known, within bounds.
+func warnGuest(progress api.ProgressFunc, warnings []string) {
+	const most, longest = 10, 300
+	for _, w := range warnings[:min(len(warnings), most)] {
+		progress.Notice("%s", w[:min(len(w), longest)])
+	}
 }
 
 // talk makes a call to a booting guest, within the boot's deadline and the
@@ -221,12 +234,8 @@ func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call fun
 	}
 }
 
-func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a assets) (guest.BootConfig, error) {
+func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a assets, credentials Credentials) (guest.BootConfig, error) {
 	serials, err := driveSerials(inst.driver, m.spec(rec, a).Drives)
-	if err != nil {
-		return guest.BootConfig{}, err
-	}
-	files, err := m.cfg.Credentials()
 	if err != nil {
 		return guest.BootConfig{}, err
 	}
@@ -249,7 +258,8 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 		// Container images have a configuration, and no sshd.
 		InstallSSH: a.image.Config != nil,
 		WorkDir:    workingDir(a.image),
-		Files:      files,
+		Files:      credentials.Files,
+		KeepFiles:  credentials.Unreadable,
 		Entropy:    entropy,
 	}, nil
 }

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"banger/internal/api"
-	"banger/internal/guest"
 	"banger/internal/image"
 	"banger/internal/kernel"
 	"banger/internal/paths"
@@ -91,7 +90,7 @@ type Config struct {
 	KeyPath string      // where its private half is
 	// Credentials are the files of the user that every VM gets, read anew at
 	// each start.
-	Credentials func() ([]guest.File, error)
+	Credentials func() Credentials
 	Defaults    Defaults
 	BootTimeout time.Duration
 	Log         *slog.Logger

@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
 		Drivers:     w,
 		Inspect:     func(context.Context, api.Workspace) (Workspace, error) { return fakeWorkspace{}, nil },
 		UserKey:     key,
-		Credentials: func() ([]guest.File, error) { return nil, nil },
+		Credentials: func() Credentials { return Credentials{} },
 		Defaults:    Defaults{Image: "small", VCPUs: 1, MemoryMiB: 256, DiskBytes: 256 << 20},
 		BootTimeout: time.Minute,
 		Log:         slog.New(slog.DiscardHandler),

@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ func (d *bars) Progress(p api.Progress) {
 	defer d.mu.Unlock()
 	switch {
 	case d.closed:
+	case p.Notice != "":
+		fmt.Fprintln(d.container, p.Notice) // above the bars
 	case isLayer(p):
 		d.update(d.layers.add(p, d.now())) // stands above the single layers
 		d.update(p, mpb.BarRemoveOnComplete())

@@ -67,6 +67,8 @@ func (d *plain) Progress(p api.Progress) {
 	defer d.mu.Unlock()
 	switch {
 	case d.closed:
+	case p.Notice != "":
+		fmt.Fprintln(d.w, p.Notice)
 	case isLayer(p):
 		d.update(d.layers.add(p, d.now()))
 	default:

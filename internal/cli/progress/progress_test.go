@@ -106,3 +106,21 @@ func TestDuration(t *testing.T) {
 		}
 	}
 }
+
+// A notice is a line of its own, at once, whatever goes on beside it.
+func TestNotice(t *testing.T) {
+	now := func() time.Time { return time.Unix(0, 0) }
+	var plainOut bytes.Buffer
+	barsOut := &lockedBuffer{}
+	for _, d := range []Display{newPlain(&plainOut, now), newBars(barsOut, now)} {
+		d.Progress(api.Progress{Phase: "boot", Title: "booting"})
+		d.Progress(api.Progress{Notice: "the log-in is not copied"})
+		d.Close()
+	}
+	if plainOut.String() != "the log-in is not copied\n" {
+		t.Errorf("got %q", plainOut.String())
+	}
+	if !strings.Contains(barsOut.String(), "the log-in is not copied\n") {
+		t.Errorf("got %q", barsOut.String())
+	}
+}
