@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"internal/image/oci/flatten":   {"internal/api"},
 	"internal/image/oci/layertest": {}, // for tests only
 	"internal/image/ext4":          {"internal/api"},
+	"internal/tartest":             {}, // for tests only
 
 	// What building kernels and images has in common.
 	"internal/hosttool":   {"internal/api"},

@@ -179,6 +179,11 @@ func (zeros) Read(p []byte) (int, error) {
 func TestLimits(t *testing.T) {
 	for name, h := range map[string]tar.Header{
 		"name":    {Typeflag: tar.TypeReg, Name: "d/" + strings.Repeat("n", 256)},
+		"parent":  {Typeflag: tar.TypeReg, Name: strings.Repeat("n", 256) + "/f"},
+		"depth":   {Typeflag: tar.TypeDir, Name: strings.Repeat("d/", 300_000)},
+		"user":    {Typeflag: tar.TypeReg, Name: "f", Uid: 1 << 32},
+		"group":   {Typeflag: tar.TypeReg, Name: "f", Gid: 1<<32 - 1},
+		"device":  {Typeflag: tar.TypeChar, Name: "f", Devmajor: 1 << 12},
 		"symlink": {Typeflag: tar.TypeSymlink, Name: "s", Linkname: strings.Repeat("t", 4096)},
 		"xattrs":  {Typeflag: tar.TypeReg, Name: "f", PAXRecords: map[string]string{xattrPrefix + "user.x": strings.Repeat("v", 5000)}},
 		"acl":     {Typeflag: tar.TypeReg, Name: "f", PAXRecords: map[string]string{xattrPrefix + aclAccess: "no ACL"}},
@@ -195,6 +200,33 @@ func TestLimits(t *testing.T) {
 	big := tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: maxFile + 1}
 	if err := checkLimits(&big); !errors.Is(err, api.ErrInvalid) {
 		t.Errorf("big file: %v", err)
+	}
+}
+
+// A stream of nothing but names must not fill the host's memory.
+func TestBoundsOfMemory(t *testing.T) {
+	for name, c := range map[string]struct {
+		names, metadata int64
+		next            tar.Header
+	}{
+		"files":      {2, maxMetadata, tar.Header{Typeflag: tar.TypeReg, Name: "c"}},
+		"links":      {2, maxMetadata, tar.Header{Typeflag: tar.TypeLink, Name: "c", Linkname: "a"}},
+		"parents":    {4, maxMetadata, tar.Header{Typeflag: tar.TypeReg, Name: "c/d/e"}},
+		"names":      {maxNames, 5, tar.Header{Typeflag: tar.TypeReg, Name: "long"}},
+		"targets":    {maxNames, 5, tar.Header{Typeflag: tar.TypeSymlink, Name: "c", Linkname: "far/away"}},
+		"attributes": {maxNames, 5, tar.Header{Typeflag: tar.TypeReg, Name: "c", PAXRecords: map[string]string{xattrPrefix + "user.x": "v"}}},
+	} {
+		w := newWriter(context.Background(), newDevice(memoryFile(t), 1, 100))
+		w.namesLeft, w.metadataLeft = c.names, c.metadata
+		for _, h := range []tar.Header{{Typeflag: tar.TypeReg, Name: "a"}, {Typeflag: tar.TypeDir, Name: "b"}} {
+			if err := w.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := w.WriteHeader(&c.next)
+		if !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("%s: error = %v, want api.ErrInvalid", name, err)
+		}
 	}
 }
 

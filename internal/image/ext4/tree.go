@@ -40,8 +40,7 @@ func (w *Writer) place(hdr *tar.Header) (*inode, error) {
 	if typ == typeDir {
 		n = newDirectory(dir, 0)
 	}
-	w.add(dir, strings.Clone(name), n)
-	return n, nil
+	return n, w.add(dir, name, n)
 }
 
 // link gives a file another name.
@@ -60,9 +59,7 @@ func (w *Writer) link(hdr *tar.Header) error {
 	if of.links >= maxLinks {
 		return api.Errorf(api.CodeInvalid, "%q has more than the %d hard links that ext4 can hold", hdr.Linkname, maxLinks)
 	}
-	dir.dir.names[strings.Clone(name)] = of
-	of.links++
-	return nil
+	return w.addName(dir, name, of)
 }
 
 // parent returns the directory of an entry, and makes it if no entry was for
@@ -80,7 +77,9 @@ func (w *Writer) parent(hdr *tar.Header) (*inode, string, error) {
 			next = newDirectory(here, 0o755)
 			next.mod = toStamp(hdr.ModTime)
 			next.access, next.change = next.mod, next.mod
-			w.add(here, strings.Clone(part), next)
+			if err := w.add(here, part, next); err != nil {
+				return nil, "", err
+			}
 		case !next.isDir():
 			return nil, "", api.Errorf(api.CodeInvalid, "%q is in %q, which is no directory", hdr.Name, part)
 		}

@@ -10,17 +10,28 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"path"
+	"math"
+	"strings"
 	"time"
 
 	"banger/internal/api"
 )
 
-// What ext4 with 4 KiB blocks can hold.
+// What ext4 with 4 KiB blocks can hold, and programs in a guest can use.
 const (
 	maxName    = 255
+	maxPath    = 4095 // PATH_MAX less the final zero
 	maxSymlink = 4095
 	maxLinks   = 65000 // EXT4_LINK_MAX
+	// The kernel's numbers of devices, include/linux/kdev_t.h.
+	maxMajor, maxMinor = 1 << 12, 1 << 20
+)
+
+// Bounds on what is kept in memory until the end, so that a stream of nothing
+// but names ends in an error.
+const (
+	maxNames    = 4 << 20
+	maxMetadata = 512 << 20 // bytes of names, targets and attributes
 )
 
 // Writer takes a tree, entry by entry, like a tar.Writer. It is not safe for
@@ -31,6 +42,8 @@ type Writer struct {
 	inodes  []*inode // by number less one; nil for the reserved ones
 	headers hash.Hash
 	latest  time.Time // of all modification times, not before 1970
+
+	namesLeft, metadataLeft int64 // of what may be kept in memory
 
 	current string // the file that Write adds to
 	at      int64  // where in the image
@@ -45,11 +58,12 @@ func newWriter(ctx context.Context, dev *device) *Writer {
 	w := &Writer{
 		ctx: ctx, dev: dev, headers: sha256.New(), latest: time.Unix(0, 0),
 		inodes: make([]*inode, lostFoundInode-1), reserved: make(map[uint32]uint32),
+		namesLeft: maxNames, metadataLeft: maxMetadata,
 	}
 	root := &inode{number: rootInode, mode: typeDir | 0o755, links: 2, dir: &directory{names: make(map[string]*inode)}}
 	root.dir.parent = root
 	w.inodes[rootInode-1] = root
-	w.add(root, "lost+found", newDirectory(root, 0o700)) // e2fsck(8) wants it
+	_ = w.add(root, "lost+found", newDirectory(root, 0o700)) // e2fsck(8) wants it; the first name is never too many
 	return w
 }
 
@@ -60,14 +74,37 @@ func newDirectory(parent *inode, mode uint16) *inode {
 }
 
 // add gives a new inode its number and its first name.
-func (w *Writer) add(dir *inode, name string, n *inode) {
+func (w *Writer) add(dir *inode, name string, n *inode) error {
+	if err := w.addName(dir, name, n); err != nil {
+		return err
+	}
 	w.inodes = append(w.inodes, n)
 	n.number = uint32(len(w.inodes))
-	dir.dir.names[name] = n
-	n.links++
 	if n.isDir() {
 		dir.links++
 	}
+	return nil
+}
+
+// addName gives an inode a name, of which it keeps nothing but a copy.
+func (w *Writer) addName(dir *inode, name string, n *inode) error {
+	if w.namesLeft--; w.namesLeft < 0 {
+		return api.Errorf(api.CodeInvalid, "the tree has more than %d files", int64(maxNames))
+	}
+	if err := w.keep(len(name)); err != nil {
+		return err
+	}
+	dir.dir.names[strings.Clone(name)] = n
+	n.links++
+	return nil
+}
+
+// keep counts bytes that stay in memory until the end.
+func (w *Writer) keep(n int) error {
+	if w.metadataLeft -= int64(n); w.metadataLeft < 0 {
+		return api.Errorf(api.CodeInvalid, "the names and attributes in the tree take more than %d MiB", int64(maxMetadata)>>20)
+	}
+	return nil
 }
 
 // WriteHeader begins an entry, as that of tar.Writer does; Write adds its
@@ -164,9 +201,10 @@ func (w *Writer) check(hdr *tar.Header) error {
 }
 
 func checkLimits(hdr *tar.Header) error {
-	switch base := path.Base(hdr.Name); {
-	case len(base) > maxName:
-		return api.Errorf(api.CodeInvalid, "the name %.40q… has %d bytes; ext4 allows %d", base, len(base), maxName)
+	if err := checkName(hdr.Name); err != nil {
+		return err
+	}
+	switch {
 	case hdr.Typeflag == tar.TypeSymlink && len(hdr.Linkname) > maxSymlink:
 		return api.Errorf(api.CodeInvalid, "the target of the symbolic link %q has %d bytes; ext4 allows %d",
 			hdr.Name, len(hdr.Linkname), maxSymlink)
@@ -175,9 +213,30 @@ func checkLimits(hdr *tar.Header) error {
 	case hdr.Size > maxFile:
 		return api.Errorf(api.CodeInvalid, "the file %q has %d GiB; images can hold files of %d GiB",
 			hdr.Name, hdr.Size>>30, maxFile>>30)
+	case !isID(hdr.Uid) || !isID(hdr.Gid):
+		return api.Errorf(api.CodeInvalid, "%q belongs to the impossible user or group %d:%d", hdr.Name, hdr.Uid, hdr.Gid)
+	case hdr.Devmajor < 0 || hdr.Devmajor >= maxMajor || hdr.Devminor < 0 || hdr.Devminor >= maxMinor:
+		return api.Errorf(api.CodeInvalid, "the device %q has the impossible number %d:%d", hdr.Name, hdr.Devmajor, hdr.Devminor)
 	}
 	return nil
 }
+
+// checkName wants a name whose every part can be in a directory.
+func checkName(name string) error {
+	name = clean(name)
+	if len(name) > maxPath {
+		return api.Errorf(api.CodeInvalid, "the path %.40q… has %d bytes; Linux allows %d", name, len(name), maxPath)
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxName {
+			return api.Errorf(api.CodeInvalid, "the name %.40q… has %d bytes; ext4 allows %d", part, len(part), maxName)
+		}
+	}
+	return nil
+}
+
+// isID reports whether Linux has such users; the highest number means none.
+func isID(id int) bool { return id >= 0 && id < math.MaxUint32 }
 
 // describe gives n the attributes in hdr.
 func (w *Writer) describe(n *inode, hdr *tar.Header) error {
@@ -196,7 +255,10 @@ func (w *Writer) describe(n *inode, hdr *tar.Header) error {
 		n.size = hdr.Size
 	case typeSymlink:
 		n.mode |= 0o777
-		n.target, n.size = hdr.Linkname, int64(len(hdr.Linkname))
+		n.size = int64(len(hdr.Linkname))
+		if !n.hasBlocks() {
+			n.target = strings.Clone(hdr.Linkname)
+		}
 	case typeChar, typeBlock:
 		n.device = deviceNumber(hdr.Devmajor, hdr.Devminor)
 	}
@@ -209,6 +271,9 @@ func (w *Writer) describe(n *inode, hdr *tar.Header) error {
 		return api.Errorf(api.CodeInvalid, "%q has more extended attributes than the %d bytes that ext4 can hold", hdr.Name, blockSize)
 	}
 	n.xattrs = inodeXattrs(inInode)
+	if err := w.keep(len(n.target) + len(n.xattrs)); err != nil {
+		return err
+	}
 	if len(inBlock) == 0 {
 		n.attributes = 0
 		return nil
@@ -247,7 +312,8 @@ func copyTar(w *Writer, r io.Reader) error {
 		if err := w.WriteHeader(hdr); err != nil {
 			return err
 		}
-		if _, err := io.CopyBuffer(w, tr, buf); err != nil {
+		// The holes of a sparse file come from nowhere, and may be many.
+		if _, err := io.CopyBuffer(w, &ctxReader{w.ctx, tr}, buf); err != nil {
 			return fmt.Errorf("copy %q: %w", hdr.Name, err)
 		}
 	}
