@@ -47,16 +47,9 @@ func (t *tree) add(layer int, p string, n *inode) error {
 	old, exists := parent.dir.names[base]
 	if exists && old.inode.isDir() && n.isDir() {
 		become(old.inode, n)
-		parent.dir.put(base, name{old.inode, layer})
-		return nil
+		n = old.inode
 	}
-	if n.isDir() {
-		if err := n.attach(parent); err != nil {
-			return err
-		}
-	}
-	parent.dir.put(base, name{n, layer})
-	return nil
+	return t.put(parent, base, name{n, layer})
 }
 
 // become gives a directory the attributes of another. Extended attributes
@@ -89,8 +82,7 @@ func (t *tree) link(layer int, p, target string) error {
 	if err != nil {
 		return err
 	}
-	parent.dir.put(base, name{old.inode, layer})
-	return nil
+	return t.put(parent, base, name{old.inode, layer})
 }
 
 // whiteout removes p as far as it comes from layers below. A path that leads
@@ -124,10 +116,10 @@ func (t *tree) opaque(layer int, p string) error {
 	return nil
 }
 
-// unlessBad drops errors of the layer.
+// unlessBad drops errors of the layer, but not of what it may not ask for.
 func unlessBad(err error) error {
 	var bad *badLayerError
-	if errors.As(err, &bad) {
+	if errors.As(err, &bad) && !bad.spent {
 		return nil
 	}
 	return err

@@ -30,8 +30,11 @@ import (
 // something huge ends in an error.
 const (
 	defaultMaxBytes = 1 << 40
-	maxEntries      = 4 << 20   // of all layers
+	maxEntries      = 4 << 20   // of all layers, with the directories that none lists
 	maxMetadata     = 512 << 20 // bytes of names, link targets and attributes
+	// maxWalked bounds the time: the bytes of all paths that are followed, with
+	// the symbolic links on the way, and of those that come of it.
+	maxWalked = 2 << 30
 )
 
 // maxParallel bounds how many layers are read at once; each takes some
@@ -57,7 +60,8 @@ type Options struct {
 	// aside if the writer is a Placer. Empty means the directory of the first
 	// layer.
 	TempDir string
-	// MaxBytes bounds the tree, holes included; 0 means 1 TiB.
+	// MaxBytes bounds the tree, holes included, and what all layers together
+	// unpack to; 0 means 1 TiB.
 	MaxBytes int64
 	// Progress gets the phases "image-unpack" and "image-write".
 	Progress api.ProgressFunc
@@ -108,7 +112,7 @@ func Layers(ctx context.Context, layers []Layer, w Writer, opts Options) (Stats,
 func merge(ctx context.Context, layers []Layer, kept []keeper, opts Options) (*tree, error) {
 	meter := newMeter(opts.Progress, "image-unpack", "unpacking layers", sumSizes(layers))
 	defer meter.finish()
-	budget := &budget{}
+	budget := newBudget(opts.MaxBytes)
 	read := make([]chan []entry, len(layers))
 	for i := range read {
 		read[i] = make(chan []entry, 1)
@@ -116,7 +120,7 @@ func merge(ctx context.Context, layers []Layer, kept []keeper, opts Options) (*t
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(min(maxParallel, runtime.GOMAXPROCS(0)) + 1) // one applies
 
-	t := newTree()
+	t := newTree(budget)
 	group.Go(func() error {
 		for i := range layers {
 			select {
@@ -132,7 +136,7 @@ func merge(ctx context.Context, layers []Layer, kept []keeper, opts Options) (*t
 	})
 	for i, layer := range layers {
 		group.Go(func() error {
-			entries, err := readLayer(ctx, layer, kept[i], opts.MaxBytes, budget, meter)
+			entries, err := readLayer(ctx, layer, kept[i], budget, meter)
 			if err != nil {
 				return layerError(layers, i, err)
 			}
@@ -159,8 +163,9 @@ func layerError(layers []Layer, i int, err error) error {
 
 // badLayerError is an error that lies in the layer itself.
 type badLayerError struct {
-	msg  string
-	hint string
+	msg   string
+	hint  string
+	spent bool // it is about a budget: the rest can't be done either
 }
 
 func (e *badLayerError) Error() string { return e.msg }
@@ -171,18 +176,40 @@ func badLayer(format string, args ...any) error {
 	return &badLayerError{msg: fmt.Sprintf(format, args...), hint: publisherHint}
 }
 
-// budget counts what all layers together ask for.
+// tooMuch is the error of a layer that asks for more than is left.
+func tooMuch(format string, args ...any) error {
+	return &badLayerError{msg: fmt.Sprintf(format, args...), hint: publisherHint, spent: true}
+}
+
+// budget is what is left of what all layers together may ask for.
 type budget struct {
-	entries, metadata atomic.Int64
+	entries, metadata, walked, unpacked atomic.Int64
+}
+
+func newBudget(maxBytes int64) *budget {
+	b := &budget{}
+	b.entries.Store(maxEntries)
+	b.metadata.Store(maxMetadata)
+	b.walked.Store(maxWalked)
+	b.unpacked.Store(maxBytes)
+	return b
 }
 
 // take counts an entry with so many bytes of metadata.
 func (b *budget) take(metadata int) error {
-	if b.entries.Add(1) > maxEntries {
-		return badLayer("the image has more than %d entries", maxEntries)
+	if b.entries.Add(-1) < 0 {
+		return tooMuch("the image has more than %d entries", maxEntries)
 	}
-	if b.metadata.Add(int64(metadata)) > maxMetadata {
-		return badLayer("the names and attributes in the image take more than %d MiB", maxMetadata>>20)
+	if b.metadata.Add(-int64(metadata)) < 0 {
+		return tooMuch("the names and attributes in the image take more than %d MiB", maxMetadata>>20)
+	}
+	return nil
+}
+
+// walk counts bytes of a path.
+func (b *budget) walk(n int) error {
+	if b.walked.Add(-int64(n)) < 0 {
+		return tooMuch("the paths in the image are longer than %d MiB together", maxWalked>>20)
 	}
 	return nil
 }

@@ -10,11 +10,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 )
 
 // readLayer reads a layer to its end, checks it, and returns its entries; the
 // contents of its files go into kept.
-func readLayer(ctx context.Context, layer Layer, kept keeper, maxBytes int64, budget *budget, meter *meter) ([]entry, error) {
+func readLayer(ctx context.Context, layer Layer, kept keeper, budget *budget, meter *meter) ([]entry, error) {
 	f, err := os.Open(layer.Path)
 	if err != nil {
 		return nil, fmt.Errorf("open the layer's file: %w", err)
@@ -27,8 +28,8 @@ func readLayer(ctx context.Context, layer Layer, kept keeper, maxBytes int64, bu
 	defer plain.Close()
 	ahead := newReadahead(plain, sha256.New())
 	defer ahead.Close()
-	r := &boundedReader{r: ahead, left: maxBytes}
-	entries, err := readEntries(r, kept, budget)
+	r := &boundedReader{r: ahead, left: &budget.unpacked}
+	entries, err := readEntries(ctx, r, kept, budget)
 	if err != nil {
 		return nil, blame(layer, err)
 	}
@@ -46,9 +47,10 @@ func readLayer(ctx context.Context, layer Layer, kept keeper, maxBytes int64, bu
 	return entries, nil
 }
 
-func readEntries(r io.Reader, kept keeper, budget *budget) ([]entry, error) {
+func readEntries(ctx context.Context, r io.Reader, kept keeper, budget *budget) ([]entry, error) {
 	var entries []entry
 	tr := tar.NewReader(r)
+	content := &contentReader{ctx, tr}
 	buf := make([]byte, chunkSize)
 	for {
 		hdr, err := tr.Next()
@@ -69,7 +71,7 @@ func readEntries(r io.Reader, kept keeper, budget *budget) ([]entry, error) {
 			return nil, err
 		}
 		if e.act == actAdd && e.inode.contents.size > 0 {
-			if e.inode.contents, err = kept.store(tr, e.inode.contents.size, buf); err != nil {
+			if e.inode.contents, err = kept.store(content, e.inode.contents.size, buf); err != nil {
 				return nil, err
 			}
 		}
@@ -88,17 +90,17 @@ func blame(layer Layer, err error) error {
 	switch {
 	case errors.As(err, &bad):
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		bad = &badLayerError{"it ends too early", publisherHint}
+		bad = &badLayerError{msg: "it ends too early", hint: publisherHint}
 	case errors.Is(err, tar.ErrHeader):
-		bad = &badLayerError{"it is not a valid tar file", publisherHint}
+		bad = &badLayerError{msg: "it is not a valid tar file", hint: publisherHint}
 	default:
-		bad = &badLayerError{"its data is damaged: " + err.Error(), publisherHint}
+		bad = &badLayerError{msg: "its data is damaged: " + err.Error(), hint: publisherHint}
 	}
 	if damaged(layer) {
 		if err := os.Remove(layer.Path); err != nil {
 			return fmt.Errorf("remove the damaged file of the layer: %w", err)
 		}
-		bad = &badLayerError{"its file in the cache was damaged and is now removed", "pull the image again"}
+		bad = &badLayerError{msg: "its file in the cache was damaged and is now removed", hint: "pull the image again"}
 	}
 	return bad
 }
@@ -145,16 +147,30 @@ func (h *hostReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// boundedReader fails when there is more to read than allowed.
+// contentReader fails once ctx has ended. The holes of a sparse file need no
+// reading of the layer.
+type contentReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contentReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, &hostError{context.Cause(c.ctx)}
+	}
+	return c.r.Read(p)
+}
+
+// boundedReader fails when there is more to read than allowed for all layers.
 type boundedReader struct {
 	r    io.Reader
-	left int64
+	left *atomic.Int64
 }
 
 func (b *boundedReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, badLayer("it unpacks to more than is allowed")
+	if b.left.Add(-int64(n)) < 0 {
+		return 0, tooMuch("the image unpacks to more than is allowed")
 	}
 	return n, err
 }

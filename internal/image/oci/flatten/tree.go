@@ -7,24 +7,21 @@ import (
 	"time"
 )
 
-const (
-	// maxFollow bounds the symbolic links on the way to a file, like the
-	// kernel's MAXSYMLINKS.
-	maxFollow = 40
-	// maxDepth bounds how deep directories nest: more than a path can name.
-	maxDepth = 2048
-)
+// maxFollow bounds the symbolic links on the way to a file, like the kernel's
+// MAXSYMLINKS.
+const maxFollow = 40
 
 // tree is what the layers applied so far add up to.
 type tree struct {
-	root *inode
+	root   *inode
+	budget *budget
 }
 
 // directory is what an inode of the type tar.TypeDir has more than others.
 type directory struct {
 	names  map[string]name
 	parent *inode // itself for the root
-	depth  int
+	length int    // of its path, with a slash at the end; 0 for the root
 	// hidden is one more than the layer whose whiteout was last applied to
 	// this directory, so that repeating it costs nothing.
 	hidden int
@@ -36,31 +33,30 @@ type name struct {
 	layer int // that made it, or that last listed it if it is a directory
 }
 
-// put sets a name. It doesn't keep the memory of the path that base is cut
-// from.
-func (d *directory) put(base string, n name) {
-	if _, exists := d.names[base]; !exists {
-		base = strings.Clone(base)
-	}
-	d.names[base] = n
-}
-
-func newTree() *tree {
+func newTree(budget *budget) *tree {
 	root := &inode{typ: tar.TypeDir, mode: 0o755, mtime: time.Unix(0, 0)}
 	root.dir = &directory{names: make(map[string]name), parent: root}
-	return &tree{root: root}
+	return &tree{root, budget}
 }
 
 func (n *inode) isDir() bool { return n.typ == tar.TypeDir }
 
-// attach puts a new directory into its place.
-func (n *inode) attach(parent *inode) error {
-	depth := parent.dir.depth + 1
-	if depth > maxDepth {
-		return badLayer("its directories are nested more than %d deep", maxDepth)
+// put sets a name in a directory. It doesn't keep the memory of the path that
+// base is cut from. What comes of symbolic links must not be longer than what a
+// layer may name.
+func (t *tree) put(dir *inode, base string, n name) error {
+	length := dir.dir.length + len(base)
+	if length > maxPath {
+		return badLayer("a path of %d bytes is longer than %d", length, maxPath)
 	}
-	n.dir = &directory{names: make(map[string]name), parent: parent, depth: depth}
-	return nil
+	if _, exists := dir.dir.names[base]; !exists {
+		base = strings.Clone(base)
+	}
+	if n.inode.isDir() && n.inode.dir == nil {
+		n.inode.dir = &directory{names: make(map[string]name), parent: dir, length: length + 1}
+	}
+	dir.dir.names[base] = n
+	return t.budget.walk(length)
 }
 
 // maker creates the directories that an entry needs and no layer lists.
@@ -73,6 +69,9 @@ type maker struct {
 // none of which leads out of the tree. With m, missing directories are made;
 // without, the result is nil if one is missing.
 func (t *tree) directory(p string, m *maker) (*inode, error) {
+	if err := t.budget.walk(len(p)); err != nil {
+		return nil, err
+	}
 	here := t.root
 	follows := 0
 	for rest := p; rest != ""; {
@@ -91,10 +90,13 @@ func (t *tree) directory(p string, m *maker) (*inode, error) {
 			return nil, nil
 		case !ok:
 			made := &inode{typ: tar.TypeDir, mode: 0o755, mtime: m.mtime}
-			if err := made.attach(here); err != nil {
+			err := t.budget.take(len(part))
+			if err == nil {
+				err = t.put(here, part, name{made, m.layer})
+			}
+			if err != nil {
 				return nil, err
 			}
-			here.dir.put(part, name{made, m.layer})
 			here = made
 		case next.inode.isDir():
 			here = next.inode
@@ -106,6 +108,9 @@ func (t *tree) directory(p string, m *maker) (*inode, error) {
 				here = t.root
 			}
 			rest = next.inode.target + "/" + rest
+			if err := t.budget.walk(len(rest)); err != nil {
+				return nil, err
+			}
 		default:
 			return nil, badLayer("%q, on the way to %q, is not a directory", part, p)
 		}
