@@ -12,12 +12,14 @@ LINT      := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)
 # Where a log is watched, long steps show that they go on.
 V         := $(if $(CI),-v)
 GO        ?= go
+# Processor time for each fuzz target of "make fuzz".
+FUZZTIME  ?= 10m
 LDFLAGS   := -s -w -X banger/internal/version.stamped=$(VERSION)
 
 export CGO_ENABLED := 0
 export BANGER_TEST_CACHE ?= $(CACHE)/test
 
-.PHONY: help build run test unit e2e test-firecracker lint bench install clean host-packages test-packages
+.PHONY: help build run test unit fuzz-short fuzz e2e test-firecracker lint bench install clean host-packages test-packages
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +30,17 @@ build: ## build banger, bangerd and the guest agent into bin/
 run: build host-packages ## boot the default sandbox and test a real repository in it
 	scripts/demo
 
-test: build test-packages lint unit e2e ## run everything: lint, unit tests, testscript, real VMs
+test: build test-packages lint unit fuzz-short e2e ## run everything: lint, unit tests, testscript, real VMs
 
 unit: ## run the tests that need no VM
 	CGO_ENABLED=1 $(GO) build $(V) -race ./...
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+fuzz-short: ## fuzz every parser of foreign bytes for two seconds
+	$(GO) run ./test/fuzz -time 2s
+
+fuzz: ## fuzz every parser for FUZZTIME (10m) of processor time each
+	$(GO) run ./test/fuzz -time $(FUZZTIME) -cache $(CACHE)/fuzz
 
 e2e: build ## run the tests that boot VMs
 	$(GO) test -tags e2e -count 1 -timeout 30m $(V) ./internal/image/...
