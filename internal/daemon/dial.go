@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // dial answers api.DialPath: it connects to the guest, switches protocols and
@@ -73,16 +74,20 @@ func join(ctx context.Context, client, guest net.Conn) error {
 		guest.Close()
 	})
 	defer stop()
-	errs := make(chan error, 2)
-	go func() { errs <- pipe(guest, client) }()
-	go func() { errs <- pipe(client, guest) }()
-	first := <-errs
+	ended := guard.Start("carry to a guest", func() error { return pipe(guest, client) })
+	other := guard.Start("carry from a guest", func() error { return pipe(client, guest) })
+	var first error
+	select {
+	case first = <-ended:
+	case first = <-other:
+		other = ended
+	}
 	if first != nil {
 		// One direction is broken: the other has nobody to talk to.
 		client.Close()
 		guest.Close()
 	}
-	second := <-errs
+	second := <-other
 	if first != nil {
 		return first
 	}

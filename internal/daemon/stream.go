@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // stream registers a call whose answer is progress and then a result. An
@@ -73,7 +74,7 @@ func newEventWriter(w http.ResponseWriter) *eventWriter {
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
 	}
-	go e.run()
+	guard.Go("write the events of a call", e.run)
 	return e
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -330,5 +331,29 @@ func TestBadNames(t *testing.T) {
 		if _, err := d.Ensure(t.Context(), name, nil, Job{}); err == nil {
 			t.Errorf("Ensure(%q) succeeded", name)
 		}
+	}
+}
+
+func TestBuildThatPanics(t *testing.T) {
+	d, dir := newDepot(t)
+	var wg sync.WaitGroup
+	for range 3 { // those that wait for it get its error as well
+		wg.Go(func() {
+			_, err := d.Ensure(t.Context(), "a", nil, Job{Build: func(_ context.Context, dir string, _ Report) error {
+				if err := os.WriteFile(filepath.Join(dir, "content"), nil, 0o600); err != nil {
+					return err
+				}
+				panic("a bug")
+			}})
+			var e *guard.PanicError
+			if !errors.As(err, &e) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	checkEmpty(t, dir)
+	if got, err := d.Ensure(t.Context(), "a", nil, job("text", opened(), new(atomic.Int32))); got != "text" || err != nil {
+		t.Errorf("afterwards: %q, %v", got, err)
 	}
 }

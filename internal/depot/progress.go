@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // heartbeat is the longest time without a progress event, so that a client
@@ -58,23 +59,27 @@ func (p *progress) start() (stop func()) {
 	ticker := time.NewTicker(heartbeat)
 	quit := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() {
+	wg.Go(guard.Func("repeat a progress event", func() {
 		for {
 			select {
 			case <-ticker.C:
-				p.mu.Lock()
-				p.send()
-				p.mu.Unlock()
+				p.resend()
 			case <-quit:
 				return
 			}
 		}
-	})
+	}))
 	return func() {
 		ticker.Stop()
 		close(quit)
 		wg.Wait()
 	}
+}
+
+func (p *progress) resend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.send()
 }
 
 // finish ends the phase.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 	"banger/internal/hosttool"
 )
 
@@ -123,7 +124,7 @@ func (d *Depot[T]) join(ctx context.Context, name string, job Job,
 		progress: newProgress(job.Phase, job.Title),
 	}
 	d.runs[name] = r
-	go d.run(runCtx, name, job, r)
+	guard.Go("make a directory", func() { d.run(runCtx, name, job, r) })
 	return r, nil
 }
 
@@ -171,7 +172,8 @@ func (d *Depot[T]) run(ctx context.Context, name string, job Job, r *run) {
 	defer r.cancel()
 	start := time.Now()
 	stop := r.progress.start()
-	err := d.build(ctx, name, job.Build, r)
+	// Jobs read what registries, servers and guests sent.
+	err := guard.Run("make a directory", func() error { return d.build(ctx, name, job.Build, r) })
 	stop()
 	log := d.log.With("name", name, "phase", job.Phase, "took", time.Since(start).Round(time.Millisecond))
 	if err != nil {

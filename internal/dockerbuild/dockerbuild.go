@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 	"banger/internal/guest"
 	"banger/internal/session"
 )
@@ -79,7 +80,9 @@ func (b *Builder) copyIn(ctx context.Context, vm api.VM, req api.BuildImage, ign
 		{guestContext, func(w io.Writer) error { return writeContext(w, req.Context, ignore) }},
 	} {
 		r, w := io.Pipe()
-		go func() { w.CloseWithError(part.write(w)) }()
+		guard.Go("pack a build's context", func() {
+			w.CloseWithError(guard.Run("pack a build's context", func() error { return part.write(w) }))
+		})
 		err := client.Extract(ctx, part.path, r)
 		_ = r.CloseWithError(context.Canceled) // ends the writer if the guest gave up
 		if err != nil {

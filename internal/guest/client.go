@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"banger/internal/guard"
 )
 
 // Dialer connects to a port of the agent. It waits, until ctx ends, for a
@@ -94,14 +96,13 @@ func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
 	}
 	// The agent's verdict may come before the end of the stream: it stops
 	// reading when it can't write any more.
-	verdict := make(chan error, 1)
-	go func() {
-		err := s.response(nil)
+	verdict := guard.Start("read a guest's answer", func() error {
+		err := guard.Run("read a guest's answer", func() error { return s.response(nil) })
 		if err != nil {
 			_ = s.conn.Close() // wakes the copy below
 		}
-		verdict <- err
-	}()
+		return err
+	})
 	_, sendErr := io.Copy(s.conn, r)
 	if sendErr == nil {
 		sendErr = closeWrite(s.conn)

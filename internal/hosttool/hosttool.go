@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // adminDirs are where Debian keeps programs for root. A plain user's PATH
@@ -84,7 +85,9 @@ func Run(ctx context.Context, c Command) error {
 		"PATH="+os.Getenv("PATH")+":"+adminDirs)
 	cmd.Env = append(cmd.Env, c.Env...)
 	cmd.Dir = c.Dir
-	cmd.Stdout, cmd.Stderr = out, out
+	// Package exec writes on a goroutine of its own, one as both are the same.
+	said := guard.Writer("read what a tool prints", out)
+	cmd.Stdout, cmd.Stderr = said, said
 	cmd.WaitDelay = waitDelay
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Chroot: c.Root}
 
@@ -104,13 +107,11 @@ func Run(ctx context.Context, c Command) error {
 // process (prctl(2), PR_SET_PDEATHSIG), and Go ends a thread whenever a
 // goroutine exits while locked to it.
 func runOnOneThread(cmd *exec.Cmd) error {
-	done := make(chan error, 1)
-	go func() {
+	return <-guard.Start("run a tool", func() error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		done <- cmd.Run()
-	}()
-	return <-done
+		return cmd.Run()
+	})
 }
 
 // NoSpace returns an api.CodeHost error if err comes of a full disk, and err

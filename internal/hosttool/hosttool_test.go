@@ -36,6 +36,14 @@ func TestRunLines(t *testing.T) {
 	}
 }
 
+func TestRunPanicInOnLine(t *testing.T) {
+	c := shell(`echo one`)
+	c.OnLine = func(string) { panic("a bug") }
+	if err := Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "a bug") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRunErrors(t *testing.T) {
 	for _, tt := range []struct {
 		script, want, unwanted string

@@ -14,6 +14,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/catalog"
+	"banger/internal/guard"
 	"banger/internal/image/ext4"
 	"banger/internal/paths"
 
@@ -304,4 +305,17 @@ func TestOldManifest(t *testing.T) {
 		t.Fatalf("got %+v, %v", img, err)
 	}
 	release()
+}
+
+func TestArchiveThatPanics(t *testing.T) {
+	err := writeArchive(t.Context(), func(w io.Writer) error {
+		if _, err := w.Write(make([]byte, 512)); err != nil {
+			return err
+		}
+		panic("a bug")
+	}, filepath.Join(t.TempDir(), "rootfs"))
+	var e *guard.PanicError
+	if !errors.As(err, &e) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/catalog"
 	"banger/internal/depot"
+	"banger/internal/guard"
 	"banger/internal/image/ext4"
 	"banger/internal/image/oci"
 )
@@ -57,12 +58,11 @@ func (s *Store) Commit(ctx context.Context, req api.CommitImage, pf api.Progress
 // writeArchive makes a file system of the tar that archive writes.
 func writeArchive(ctx context.Context, archive func(io.Writer) error, rootfs string) error {
 	r, w := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := archive(w)
+	done := guard.Start("read a guest's archive", func() error {
+		err := guard.Run("read a guest's archive", func() error { return archive(w) })
 		w.CloseWithError(err)
-		done <- err
-	}()
+		return err
+	})
 	err := ext4.Write(ctx, r, rootfs, ext4.Options{Label: rootLabel})
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // what follows the tar's end mark

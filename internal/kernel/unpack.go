@@ -14,6 +14,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
 	"golang.org/x/sync/errgroup"
+
+	"banger/internal/guard"
 )
 
 // unpackModules replaces compressed modules below dir by uncompressed ones:
@@ -33,7 +35,7 @@ func unpackModules(ctx context.Context, dir string) (int, error) {
 		}
 		n++
 		target := filepath.Join(filepath.Dir(path), plain+".ko")
-		g.Go(func() error {
+		g.Go(guard.ErrFunc("unpack a kernel module", func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -41,7 +43,7 @@ func unpackModules(ctx context.Context, dir string) (int, error) {
 				return fmt.Errorf("unpack module %s: %w", d.Name(), err)
 			}
 			return os.Remove(path)
-		})
+		}))
 		return nil
 	})
 	if waitErr := g.Wait(); waitErr != nil {

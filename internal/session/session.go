@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // Options says what to run and what to join it to.
@@ -126,8 +127,8 @@ func (r *run) run() (Result, error) {
 	}
 	done := make(chan struct{})
 	defer close(done)
-	go r.feed(stdin)
-	go r.forwardSignals(done)
+	guard.Go("feed a command in a guest", func() { r.feed(stdin) })
+	guard.Go("forward signals to a guest", func() { r.forwardSignals(done) })
 	if r.options.TTY {
 		defer r.followSize()()
 	}
@@ -205,6 +206,7 @@ func (r *run) sink(name string, w io.Writer) io.Writer {
 	if w == nil {
 		return io.Discard
 	}
+	w = guard.Writer("take the output of a command in a guest", w) // on a goroutine of the library
 	return writerFunc(func(p []byte) (int, error) {
 		if n, err := w.Write(p); err != nil {
 			r.sinkOnce.Do(func() {

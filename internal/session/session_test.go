@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // timeout is far beyond what any step takes on a busy machine.
@@ -206,6 +207,15 @@ func TestRunEndsTheCommandWhenOutputFails(t *testing.T) {
 	out := writerFunc(func([]byte) (int, error) { return 0, syscall.EPIPE })
 	_, _, _, err := runOn(t, newServer(t), Options{Command: []string{"yes"}, Stdout: out})
 	if !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRunEndsWithAPanicOfItsOutput(t *testing.T) {
+	out := writerFunc(func([]byte) (int, error) { panic("a bug") })
+	_, _, _, err := runOn(t, newServer(t), Options{Command: []string{"yes"}, Stdout: out})
+	var e *guard.PanicError
+	if !errors.As(err, &e) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/term"
+
+	"banger/internal/guard"
 )
 
 // The size of a terminal whose own size can't be found out.
@@ -52,7 +54,7 @@ func (r *run) followSize() (stop func()) {
 	changes := make(chan os.Signal, 1)
 	signal.Notify(changes, syscall.SIGWINCH)
 	done := make(chan struct{})
-	go func() {
+	guard.Go("follow the terminal's size", func() {
 		for {
 			select {
 			case <-done:
@@ -62,7 +64,7 @@ func (r *run) followSize() (stop func()) {
 				_ = r.session.WindowChange(rows, columns)
 			}
 		}
-	}()
+	})
 	return func() {
 		signal.Stop(changes)
 		close(done)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 	"banger/internal/guest"
 	"banger/internal/vmm"
 )
@@ -45,7 +46,7 @@ func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *ins
 	if rec.Ready {
 		close(inst.ready)
 	}
-	go inst.watchEnd()
+	guard.Go("watch a VM", inst.watchEnd)
 	return inst
 }
 
@@ -100,7 +101,7 @@ func (m *Manager) cleanRuntime(ctx context.Context, rec Record) error {
 // watchReady asks the guest, in the background, to tell when its init has
 // finished, and writes that down.
 func (i *instance) watchReady() {
-	go func() {
+	guard.Go("wait for a guest", func() {
 		client := guest.NewClient(i.machine.DialGuest)
 		for i.ctx.Err() == nil {
 			state, err := client.Ready(i.ctx)
@@ -118,7 +119,7 @@ func (i *instance) watchReady() {
 			close(i.ready)
 			return
 		}
-	}()
+	})
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/guard"
 	"banger/internal/procid"
 )
 
@@ -49,7 +50,7 @@ func FindProcess(pid int) (*Process, error) {
 	if stat.Ended() {
 		return nil, errors.Join(ErrGone, p.Close())
 	}
-	go p.watch()
+	guard.Go("watch a process", p.watch)
 	return p, nil
 }
 

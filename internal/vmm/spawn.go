@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/guard"
 )
 
 // Command is a VMM's command line and surroundings.
@@ -51,7 +53,7 @@ func Spawn(c Command) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
-	go p.reap(cmd)
+	guard.Go("reap a process", func() { p.reap(cmd) })
 	return p, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // content is what a repository has checked out.
@@ -87,28 +88,29 @@ func (p *Plan) push(ctx context.Context, extract func(context.Context, string, i
 func transfer(ctx context.Context, parts []*part, tmp string, m *meter, extract func(context.Context, io.Reader) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	packed := make(chan error, 1)
-	group.Go(func() error {
+	group.Go(guard.ErrFunc("pack a history", func() error {
 		err := buildGitDirs(ctx, parts, tmp)
 		packed <- err
 		return err
-	})
+	}))
 	r, w := io.Pipe()
 	var extractErr error
-	group.Go(func() error {
-		if extractErr = extract(ctx, r); extractErr != nil {
+	// Each end of the pipe has to learn of the other's end, panic or not.
+	group.Go(guard.ErrFunc("send a workspace", func() error {
+		if extractErr = guard.Run("send a workspace", func() error { return extract(ctx, r) }); extractErr != nil {
 			extractErr = fmt.Errorf("unpack the workspace in the guest: %w", extractErr)
 			r.CloseWithError(extractErr)
 			return extractErr
 		}
 		_, err := io.Copy(io.Discard, r) // the padding after the stream's end
 		return err
-	})
+	}))
 	var writeErr error
-	group.Go(func() error {
-		writeErr = writeParts(ctx, w, parts, m, packed)
+	group.Go(guard.ErrFunc("read a workspace", func() error {
+		writeErr = guard.Run("read a workspace", func() error { return writeParts(ctx, w, parts, m, packed) })
 		w.CloseWithError(writeErr)
 		return writeErr
-	})
+	}))
 	err := group.Wait()
 	// Each end of the pipe fails with the other's error; the user is shown it
 	// as it was at first.
@@ -187,7 +189,7 @@ func buildGitDirs(ctx context.Context, parts []*part, tmp string) error {
 	group.SetLimit(runtime.NumCPU())
 	for i, one := range parts {
 		one.gitDir = newGitDir(one, filepath.Join(tmp, fmt.Sprint(i), "git"))
-		group.Go(func() error { return one.gitDir.build(ctx) })
+		group.Go(guard.ErrFunc("pack a history", func() error { return one.gitDir.build(ctx) }))
 	}
 	return group.Wait()
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 func TestPushCopiesTheWorkingTree(t *testing.T) {
@@ -178,6 +179,36 @@ func TestPushEndsWithTheGuestsError(t *testing.T) {
 	}, nil)
 	if !errors.Is(err, full) || err.Error() != "unpack the workspace in the guest: disk full" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A panic on either end of the transfer must not leave the other one waiting.
+func TestPushEndsWithAPanic(t *testing.T) {
+	t.Parallel()
+	repo := newRepo(t)
+	write(t, repo, "big", strings.Repeat("x", 4*bufferSize))
+	plan, err := Inspect(t.Context(), api.Workspace{Path: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = plan.Push(t.Context(), func(_ context.Context, _ string, r io.Reader) error {
+		_, _ = r.Read(make([]byte, 10))
+		panic("a bug")
+	}, nil)
+	var e *guard.PanicError
+	if !errors.As(err, &e) {
+		t.Errorf("sending: got %v", err)
+	}
+	err = plan.Push(t.Context(), func(_ context.Context, _ string, r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}, func(p api.Progress) {
+		if !p.Finished && strings.Contains(p.Detail, "files") { // while they are read
+			panic("a bug")
+		}
+	})
+	if !errors.As(err, &e) {
+		t.Errorf("reading: got %v", err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"banger/internal/guard"
 )
 
 // The framing below yamux. A byte escape in the payload travels as escape,
@@ -173,7 +175,7 @@ type encoder struct {
 func newEncoder(w io.Writer) *encoder {
 	e := &encoder{w: w, done: make(chan struct{})}
 	e.changed = sync.NewCond(&e.mu)
-	go e.flush()
+	guard.Go("write to a serial line", e.flush)
 	return e
 }
 

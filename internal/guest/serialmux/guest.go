@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"banger/internal/guard"
 )
 
 // The answers to a stream's port number.
@@ -52,7 +54,7 @@ func Listen(port Port, log *slog.Logger) *Guest {
 		port: port, log: log, done: make(chan struct{}),
 		listeners: map[uint32]*listener{}, changed: make(chan struct{}),
 	}
-	go g.run()
+	guard.Go("serve a serial line", g.run)
 	return g
 }
 
@@ -125,7 +127,7 @@ func (g *Guest) session(dec *decoder, enc *encoder) error {
 		if err != nil {
 			break
 		}
-		go g.hello(stream, session)
+		guard.Go("accept a stream", func() { g.hello(stream, session) })
 	}
 	_ = session.Close() // waits for its goroutines; always nil
 	_ = g.port.SetReadDeadline(time.Time{})

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"banger/internal/guard"
 )
 
 const (
@@ -49,7 +51,7 @@ func Dial(ctx context.Context, unixSocketPath string, log *slog.Logger) (*Host, 
 	}
 	run, cancel := context.WithCancel(context.Background())
 	h := &Host{path: unixSocketPath, log: log, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
-	go h.run(run, line)
+	guard.Go("keep a guest's serial line", func() { h.run(run, line) })
 	return h, nil
 }
 
@@ -81,7 +83,7 @@ func (h *Host) run(ctx context.Context, line net.Conn) {
 			}
 		}
 		if line != nil {
-			err := h.serve(ctx, line)
+			err := guard.Run("serve a guest's serial line", func() error { return h.serve(ctx, line) })
 			line = nil
 			h.log.Debug("session with guest ended", "err", err)
 			if err == nil {
@@ -139,7 +141,7 @@ func synchronise(dec *decoder, enc *encoder) (nonce, error) {
 	repeat := time.NewTicker(markerInterval)
 	answered := make(chan struct{})
 	var sender sync.WaitGroup
-	sender.Go(func() {
+	sender.Go(guard.Func("repeat a marker", func() {
 		defer repeat.Stop()
 		for {
 			select {
@@ -149,7 +151,7 @@ func synchronise(dec *decoder, enc *encoder) (nonce, error) {
 				return
 			}
 		}
-	})
+	}))
 	// The sender must have ended before the session begins: a marker between
 	// its frames would end it.
 	defer sender.Wait()

@@ -15,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/yamux"
 	"go.uber.org/goleak"
+
+	"banger/internal/guard"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -388,5 +391,31 @@ func TestCloseWakesReaderAndStalledWriter(t *testing.T) {
 	}
 	if err := roundTrip(deadline(t), h, []byte("still alive")); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// buggyLine panics when it is read, as a decoder with a bug would.
+type buggyLine struct{}
+
+func (buggyLine) Read([]byte) (int, error) { panic("a bug") }
+
+// yamux reads the line on a goroutine of its own.
+func TestPanicEndsTheSession(t *testing.T) {
+	enc := newEncoder(io.Discard)
+	defer func() { enc.stop(); <-enc.done }()
+	c := &carrier{dec: newDecoder(buggyLine{}), enc: enc, unread: func() {}}
+	session, err := yamux.Client(c, muxConfig(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-session.CloseChan():
+	case <-deadline(t).Done():
+		t.Fatal("the session goes on")
+	}
+	_ = session.Close()
+	var e *guard.PanicError
+	if !errors.As(c.err, &e) {
+		t.Errorf("got %v", c.err)
 	}
 }

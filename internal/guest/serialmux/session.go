@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"banger/internal/guard"
 )
 
 // window is how much of one stream may be on its way: enough to keep an
@@ -59,7 +61,20 @@ type carrier struct {
 
 // Read reads payload. Its first error stays: yamux reads on after an error in
 // the middle of a frame, and would swallow the bytes of the next session.
-func (c *carrier) Read(p []byte) (int, error) {
+func (c *carrier) Read(p []byte) (n int, err error) {
+	// yamux calls this on a goroutine of its own.
+	panicked := guard.Run("decode a serial line", func() error {
+		n, err = c.read(p)
+		return nil
+	})
+	if panicked != nil {
+		c.err = panicked
+		return 0, errors.Join(net.ErrClosed, panicked)
+	}
+	return n, err
+}
+
+func (c *carrier) read(p []byte) (int, error) {
 	for c.err == nil {
 		n, err := c.dec.Read(p)
 		if c.closed.Load() && err == nil {
@@ -168,7 +183,7 @@ func (c *conn) Close() error {
 	c.deadline.Lock()
 	_ = c.stream.SetReadDeadline(time.Unix(1, 0)) // wakes a pending Read; never fails
 	c.deadline.Unlock()
-	go c.drain()
+	guard.Go("drain a stream", c.drain)
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 	"banger/internal/image/oci/flatten"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -192,13 +193,13 @@ func (p *puller) layers(ctx context.Context, c *cache, m manifest, config *v1.Co
 			continue
 		}
 		first[desc.Digest] = i
-		group.Go(func() error {
+		group.Go(guard.ErrFunc("fetch a layer", func() error {
 			var err error
 			if files[i], err = p.layer(ctx, c, desc); err != nil {
 				return fmt.Errorf("fetch layer %d of %d (%.12s): %w", i+1, len(m.Layers), desc.Digest.Hex, err)
 			}
 			return nil
-		})
+		}))
 	}
 	err := group.Wait()
 	held := slices.DeleteFunc(slices.Clone(files), func(f *os.File) bool { return f == nil })

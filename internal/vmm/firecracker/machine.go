@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/guard"
 	"banger/internal/vmm"
 )
 
@@ -86,12 +87,12 @@ func (m *Machine) identify(ctx context.Context) error {
 
 // run starts the machine's goroutines.
 func (m *Machine) run() {
-	m.tasks.Go(func() { vmm.KeepLogsBounded(m.life, m.log, m.spec.Console) })
-	m.tasks.Go(func() {
+	m.tasks.Go(guard.Func("keep a console's log small", func() { vmm.KeepLogsBounded(m.life, m.log, m.spec.Console) }))
+	m.tasks.Go(guard.Func("keep Firecracker's logs small", func() {
 		keepLogsPunched(m.life, m.log, filepath.Join(m.place.logs, logName), filepath.Join(m.place.logs, metricsName))
-	})
-	m.tasks.Go(m.endHalted)
-	m.tasks.Go(m.awaitEnd)
+	}))
+	m.tasks.Go(guard.Func("wait until a guest has powered off", m.endHalted))
+	m.tasks.Go(guard.Func("wait for Firecracker's end", m.awaitEnd))
 }
 
 // endHalted ends Firecracker once its guest has powered off, see awaitHalt.
@@ -115,10 +116,7 @@ func (m *Machine) awaitEnd() {
 	case <-m.life.Done():
 		return
 	}
-	m.mu.Lock()
-	m.reason = m.describeEnd()
-	reason := m.reason
-	m.mu.Unlock()
+	reason := m.noteEnd()
 	m.log.Info("Firecracker has ended", "reason", reason)
 	m.api.close()
 	if err := errors.Join(removeSockets(m.place.dir), m.place.remove(m.life, m.spec)); err != nil {
@@ -126,6 +124,21 @@ func (m *Machine) awaitEnd() {
 	}
 	close(m.done)
 	m.stop()
+}
+
+// noteEnd finds out why Firecracker has ended, from what the guest wrote as
+// well: a panic there must not keep the end from being told.
+func (m *Machine) noteEnd() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := guard.Run("find out why Firecracker ended", func() error {
+		m.reason = m.describeEnd()
+		return nil
+	})
+	if err != nil {
+		m.reason = err.Error()
+	}
+	return m.reason
 }
 
 // describeEnd tells why Firecracker has ended. The caller holds mu.

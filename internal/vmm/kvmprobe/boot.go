@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"banger/internal/guard"
 )
 
 // boot runs a VMM until the mark appears, the VMM ends or the time is up. No
@@ -22,7 +24,7 @@ func (v VMM) boot(caller context.Context) (attempt, error) {
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	console := &markWriter{mark: []byte(markBooted), found: cancel}
-	cmd.Stdout = console
+	cmd.Stdout = guard.Writer("read a probe's console", console) // on a goroutine of package exec
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	if cmd.ProcessState == nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"banger/internal/guard"
 	"banger/internal/guest/serialmux"
 	"banger/internal/vmm"
 )
@@ -54,8 +55,8 @@ func newMachine(spec vmm.Spec, h vmm.Handle, process *vmm.Process, log *slog.Log
 
 // run starts the machine's goroutines, once qmp is set.
 func (m *Machine) run() {
-	m.tasks.Go(func() { vmm.KeepLogsBounded(m.life, m.log, m.spec.Console, logPath(m.spec)) })
-	m.tasks.Go(m.awaitEnd)
+	m.tasks.Go(guard.Func("keep QEMU's logs small", func() { vmm.KeepLogsBounded(m.life, m.log, m.spec.Console, logPath(m.spec)) }))
+	m.tasks.Go(guard.Func("wait for QEMU's end", m.awaitEnd))
 }
 
 // awaitEnd notes why QEMU ended, clears up behind it and closes done.
@@ -69,17 +70,29 @@ func (m *Machine) awaitEnd() {
 	case <-m.qmp.Done(): // the last event has been seen
 	case <-time.After(drainTimeout):
 	}
-	m.mu.Lock()
-	m.ending.oomKills = vmm.OOMKills() > m.oom
-	m.reason = m.ending.describe(vmm.ReadTail(m.spec.Console, vmm.ConsoleTail), vmm.ReadTail(logPath(m.spec), logTail), m.process.ExitState())
-	reason := m.reason
-	m.mu.Unlock()
+	reason := m.noteEnd()
 	m.log.Info("QEMU has ended", "reason", reason)
 	if err := errors.Join(m.closeAgent(), removeSockets(m.spec)); err != nil {
 		m.log.Warn("clear up behind QEMU", "error", err)
 	}
 	close(m.done)
 	m.stop()
+}
+
+// noteEnd finds out why QEMU ended, from what the guest wrote as well: a panic
+// there must not keep the end from being told.
+func (m *Machine) noteEnd() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ending.oomKills = vmm.OOMKills() > m.oom
+	err := guard.Run("find out why QEMU ended", func() error {
+		m.reason = m.ending.describe(vmm.ReadTail(m.spec.Console, vmm.ConsoleTail), vmm.ReadTail(logPath(m.spec), logTail), m.process.ExitState())
+		return nil
+	})
+	if err != nil {
+		m.reason = err.Error()
+	}
+	return m.reason
 }
 
 // onEvent notes what tells why QEMU ends.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"banger/internal/guard"
 )
 
 // qmpTimeout bounds a command whose caller has no deadline.
@@ -67,7 +69,7 @@ func dialQMP(ctx context.Context, socket string, onEvent func(qmpEvent)) (*qmpCl
 	if err := c.readGreeting(ctx, in); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	go c.read(in)
+	guard.Go("read QEMU's monitor", func() { c.read(in) })
 	if err := c.Execute(ctx, "qmp_capabilities", nil, nil); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -96,13 +98,13 @@ func (c *qmpClient) readGreeting(ctx context.Context, in *bufio.Reader) error {
 // read hands out messages until the connection ends.
 func (c *qmpClient) read(in *bufio.Reader) {
 	defer close(c.done)
+	// Nothing but the end can follow a message that can't be decoded or handed
+	// out. Closing twice is harmless.
+	defer c.conn.Close()
 	messages := json.NewDecoder(in)
 	for {
 		var m qmpReply
 		if err := messages.Decode(&m); err != nil {
-			// Nothing but the end can follow an undecodable message. Closing
-			// twice is harmless.
-			_ = c.conn.Close()
 			return
 		}
 		if m.Name != "" {

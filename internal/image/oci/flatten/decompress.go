@@ -31,7 +31,9 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 		}
 		return gz, nil
 	case isZstd(head):
-		zr, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true),
+		// More than one would decode on goroutines of the library, where nothing
+		// catches a panic.
+		zr, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -121,7 +122,7 @@ func merge(ctx context.Context, layers []Layer, kept []keeper, opts Options) (*t
 	group.SetLimit(min(maxParallel, runtime.GOMAXPROCS(0)) + 1) // one applies
 
 	t := newTree(budget)
-	group.Go(func() error {
+	group.Go(guard.ErrFunc("merge layers", func() error {
 		for i := range layers {
 			select {
 			case entries := <-read[i]:
@@ -133,16 +134,16 @@ func merge(ctx context.Context, layers []Layer, kept []keeper, opts Options) (*t
 			}
 		}
 		return nil
-	})
+	}))
 	for i, layer := range layers {
-		group.Go(func() error {
+		group.Go(guard.ErrFunc("read a layer", func() error {
 			entries, err := readLayer(ctx, layer, kept[i], budget, meter)
 			if err != nil {
 				return layerError(layers, i, err)
 			}
 			read[i] <- entries
 			return nil
-		})
+		}))
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"banger/internal/guard"
 )
 
 const (
@@ -46,14 +48,17 @@ func newReadahead(r io.Reader, h hash.Hash) *readahead {
 	// Each channel has room for every block there is: only waiting for an
 	// empty one blocks.
 	toHash := make(chan *block, readaheadBlocks)
-	a.running.Go(func() { a.read(r, toHash) })
-	a.running.Go(func() {
+	// The reader takes apart what a registry sent: a panic of it ends the data
+	// with an error. Nothing else here depends on the data.
+	r = guard.Reader("decompress a layer", r)
+	a.running.Go(guard.Func("read ahead", func() { a.read(r, toHash) }))
+	a.running.Go(guard.Func("hash ahead", func() {
 		defer close(a.hashed)
 		for b := range toHash {
 			a.hash.Write(b.data)
 			a.release(b)
 		}
-	})
+	}))
 	return a
 }
 
