@@ -66,7 +66,7 @@ var mayImport = map[string][]string{
 
 	// Policy.
 	"internal/vm": {"internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",
-		"internal/guest", "internal/hosttool", "internal/image", "internal/kernel",
+		"internal/guard", "internal/guest", "internal/hosttool", "internal/image", "internal/kernel",
 		"internal/network", "internal/vmm"},
 	"internal/workspace":   {"internal/api"},
 	"internal/session":     {"internal/api"},

@@ -15,6 +15,7 @@ const (
 	StateRunning  State = "running"  // its VMM runs and the guest was ready
 	StateStopping State = "stopping" // it was asked to stop
 	StateStopped  State = "stopped"  // no VMM runs
+	StateUnknown  State = "unknown"  // bangerd can't reach its VMM, or can't read its record; Reason says why
 )
 
 // VM describes one sandbox.

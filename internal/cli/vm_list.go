@@ -13,9 +13,12 @@ import (
 func newVMList(e *env) *cobra.Command {
 	var asJSON, quiet bool
 	cmd := &cobra.Command{
-		Use:               "list",
-		Aliases:           []string{"ls"},
-		Short:             "List the VMs",
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the VMs",
+		Long: `List the VMs and what they are doing. One whose VMM doesn't answer to bangerd,
+or whose record is damaged, is "unknown"; what is wrong with a VM follows on
+stderr.`,
 		Example:           "  banger vm list --json | jq -r '.[].name'",
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -56,5 +59,13 @@ func runVMList(ctx context.Context, e *env, asJSON, quiet bool) error {
 		}
 		rows = append(rows, row)
 	}
-	return printTable(e.stdout, rows)
+	if err := printTable(e.stdout, rows); err != nil || quiet {
+		return err
+	}
+	for _, vm := range vms {
+		if vm.Reason != "" && (vm.State == api.StateUnknown || vm.State == api.StateRunning) {
+			e.notice("VM %s: %s", vm.Name, vm.Reason)
+		}
+	}
+	return nil
 }

@@ -151,9 +151,7 @@ func (m *Manager) assets(ctx context.Context, imageName string, progress api.Pro
 // reserved until the caller ends the reservation.
 func (m *Manager) claim(ctx context.Context, rec Record, img image.Image, u *undo.Stack) (Record, error) {
 	rec.Image, rec.ImageConfig = img.Name, img.Config
-	m.mu.Lock()
-	m.busy[rec.ID] = opCreate
-	m.mu.Unlock()
+	_ = m.tryReserve(rec.ID, request{operation: opCreate}) // nobody knows the id yet
 	claimed, err := m.records.claim(ctx, rec, m.cfg.Network.Hosts())
 	if err != nil {
 		m.end(rec.ID)

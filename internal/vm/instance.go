@@ -42,6 +42,7 @@ func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *ins
 	}
 	m.mu.Lock()
 	m.running[rec.ID] = inst
+	delete(m.unreached, rec.ID)
 	m.mu.Unlock()
 	if rec.Ready {
 		close(inst.ready)
@@ -67,16 +68,10 @@ func (i *instance) watchEnd() {
 		m.mu.Unlock()
 		close(i.gone)
 	}()
-	reason := i.machine.ExitReason()
-	m.mu.Lock()
-	if m.busy[i.id] == opStop {
-		reason = "" // the user knows why
-	}
-	m.mu.Unlock()
 	_ = i.machine.Close() // the process is gone; nothing is left to lose
 
 	ctx := context.Background()
-	rec, err := m.records.update(ctx, i.id, func(r *Record) { r.ended(reason) })
+	rec, err := m.records.update(ctx, i.id, func(r *Record) { r.ended(i.machine.ExitReason()) })
 	if err == nil {
 		err = m.cleanRuntime(ctx, rec)
 	}
@@ -87,9 +82,13 @@ func (i *instance) watchEnd() {
 	m.log.Info("VM ended", "vm", i.name, "reason", i.machine.ExitReason())
 }
 
-// ended notes that the VMM of the record is gone.
+// ended notes that the VMM of the record is gone. Whoever stopped it needs no
+// reason.
 func (r *Record) ended(reason string) {
-	r.Handle, r.Launching, r.Booted, r.Ready = nil, false, false, false
+	if r.Stopping {
+		reason = ""
+	}
+	r.Handle, r.Launching, r.Booted, r.Ready, r.Stopping = nil, false, false, false, false
 	r.StopReason = reason
 }
 

@@ -110,21 +110,32 @@ type Manager struct {
 	records records
 	log     *slog.Logger
 
-	mu      sync.Mutex
-	running map[string]*instance // by VM id; those whose VMM runs
-	busy    map[string]operation // by VM id
+	mu        sync.Mutex
+	running   map[string]*instance    // by VM id; those whose VMM runs
+	unreached map[string]*unreached   // by VM id; those whose VMM may run, unconnected
+	busy      map[string]*reservation // by VM id
 
-	netMu sync.Mutex // held while taps come and go, so that Down can't race with Up
+	netMu     sync.Mutex // held while taps come and go, so that Down can't race with Up
+	connected bool       // Reconcile has seen to the taps of all VMs
+
+	// The work that no call waits for goes on until stop is called.
+	life  context.Context
+	stop  context.CancelCauseFunc
+	tasks sync.WaitGroup
 }
 
 // New makes a Manager. Call Reconcile before anything else.
 func New(cfg Config) *Manager {
+	life, stop := context.WithCancelCause(context.Background())
 	return &Manager{
-		cfg:     cfg,
-		records: records{db: cfg.DB},
-		log:     cfg.Log,
-		running: make(map[string]*instance),
-		busy:    make(map[string]operation),
+		cfg:       cfg,
+		records:   records{db: cfg.DB},
+		log:       cfg.Log,
+		running:   make(map[string]*instance),
+		unreached: make(map[string]*unreached),
+		busy:      make(map[string]*reservation),
+		life:      life,
+		stop:      stop,
 	}
 }
 
@@ -175,6 +186,10 @@ func (m *Manager) Dial(ctx context.Context, ref string, port uint32) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
+	if observe(rec, m.facts(rec)) == api.StateStopping {
+		return nil, api.Errorf(api.CodeConflict, "VM %q is stopping", rec.Name).
+			WithHint("once it has stopped, banger vm start %s starts it", rec.Name)
+	}
 	conn, err := inst.machine.DialGuest(ctx, port)
 	if err != nil {
 		return nil, fmt.Errorf("reach the agent of VM %s: %w", rec.Name, err)
@@ -199,6 +214,8 @@ func (m *Manager) ReverseLookup(ip netip.Addr) (string, bool) { return m.records
 
 // Close lets go of the machines, which run on.
 func (m *Manager) Close() error {
+	m.stop(errReleased)
+	m.tasks.Wait() // none of them can make an instance any more
 	m.mu.Lock()
 	instances := slices.Collect(maps.Values(m.running))
 	m.mu.Unlock()
@@ -212,9 +229,13 @@ func (m *Manager) Close() error {
 // instance returns the VM's running instance or says that there is none.
 func (m *Manager) instance(rec Record) (*instance, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if inst := m.running[rec.ID]; inst != nil && inst.alive() {
+	inst := m.running[rec.ID]
+	m.mu.Unlock()
+	if inst != nil && inst.alive() {
 		return inst, nil
+	}
+	if f := m.facts(rec); observe(rec, f) == api.StateUnknown {
+		return nil, unknownError("reach", rec, f)
 	}
 	return nil, api.Errorf(api.CodeConflict, "VM %q is not running", rec.Name).
 		WithHint("banger vm start %s starts it", rec.Name)
@@ -224,59 +245,14 @@ func (m *Manager) facts(rec Record) facts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	inst := m.running[rec.ID]
-	return facts{alive: inst != nil && inst.alive(), operation: m.busy[rec.ID]}
-}
-
-// begin reserves the VM for op until the returned func is called, if the VM's
-// state admits it (or whatever its state, if always). It waits for the end of
-// an earlier run to be cleaned up, and looks again under the reservation, so
-// that two calls can't act on the same state.
-func (m *Manager) begin(ctx context.Context, ref string, op operation, always bool) (Record, func(), error) {
-	rec, err := m.records.find(ctx, ref)
-	if err != nil {
-		return Record{}, nil, err
+	f := facts{alive: inst != nil && inst.alive()}
+	if u := m.unreached[rec.ID]; u != nil {
+		f.unreached = u.reason
 	}
-	m.mu.Lock()
-	other := m.busy[rec.ID]
-	if other == opNone {
-		m.busy[rec.ID] = op
+	if busy := m.busy[rec.ID]; busy != nil {
+		f.operation = busy.operation
 	}
-	m.mu.Unlock()
-	if other != opNone {
-		return Record{}, nil, api.Errorf(api.CodeConflict, "cannot %s VM %q: it is %s", verbs[op], rec.Name, other)
-	}
-	id := rec.ID
-	end := func() { m.end(id) }
-	if err = m.awaitCleanUp(ctx, id); err == nil {
-		rec, err = m.records.find(ctx, id)
-	}
-	if err == nil && !always {
-		f := m.facts(rec)
-		f.operation = opNone
-		err = admit(op, rec.Name, observe(rec, f))
-	}
-	if err != nil {
-		end()
-		return Record{}, nil, err
-	}
-	return rec, end, nil
-}
-
-// awaitCleanUp waits until nothing of a run that has ended is left.
-func (m *Manager) awaitCleanUp(ctx context.Context, id string) error {
-	m.mu.Lock()
-	inst := m.running[id]
-	m.mu.Unlock()
-	if inst == nil || inst.alive() {
-		return nil
-	}
-	return inst.awaitGone(ctx)
-}
-
-func (m *Manager) end(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.busy, id)
+	return f
 }
 
 func hostAlias(rec Record) string { return "banger-" + rec.ID }

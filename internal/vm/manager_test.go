@@ -38,6 +38,7 @@ type world struct {
 	config Config
 	driver *vmmtest.Fake
 	net    *fakeNetwork
+	named  func(string) error // fails Drivers.Named; may be nil
 }
 
 func newWorld(t *testing.T) *world {
@@ -111,7 +112,14 @@ func (w *world) Choose(context.Context, kernel.Kernel, bool) (Choice, error) {
 	return Choice{Driver: w.driver, Why: "a test"}, nil
 }
 
-func (w *world) Named(string) (vmm.Driver, error) { return w.driver, nil }
+func (w *world) Named(name string) (vmm.Driver, error) {
+	if w.named != nil {
+		if err := w.named(name); err != nil {
+			return nil, err
+		}
+	}
+	return w.driver, nil
+}
 
 func (w *world) list(t *testing.T) []api.VM {
 	t.Helper()

@@ -5,63 +5,82 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
+	"time"
 
 	"banger/internal/network"
 	"banger/internal/vmm"
 )
 
+// settleTimeout is how long bangerd's start waits for VMMs to answer. What
+// takes longer goes on beside everything else.
+const settleTimeout = 2 * time.Second
+
 // Reconcile compares the records with what exists, once, when bangerd starts:
 // VMMs that run are adopted, those that ended meanwhile are noted, what an
-// interrupted create, start or delete left is removed. What it can't make sense
-// of, it reports and leaves alone.
+// interrupted create, start or delete left is removed. All VMs are looked at
+// at once. One that can't be made sense of is kept as it is, shown as
+// api.StateUnknown and tried again in the background; it keeps neither another
+// one nor bangerd from working.
 func (m *Manager) Reconcile(ctx context.Context) error {
 	recs, err := m.records.load(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	var searches []*unreached
 	for _, rec := range recs {
-		if err := m.reconcile(ctx, rec); err != nil {
-			errs = append(errs, fmt.Errorf("reconcile VM %s: %w", rec.Name, err))
+		switch {
+		case rec.broken != nil:
+			m.log.Error("a VM is left as it is", "vm", rec.Name, "reason", rec.broken)
+		case rec.Handle != nil || rec.Launching || rec.Doomed:
+			searches = append(searches, m.search(rec.ID, rec.Name))
 		}
 	}
-	errs = append(errs, m.reconcileNetwork(ctx))
-	return errors.Join(errs...)
+	limit := time.After(settleTimeout)
+	for _, u := range searches {
+		select {
+		case <-u.tried:
+		case <-limit:
+			limit = nil
+			m.log.Warn("some VMMs don't answer; they are tried on")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if limit == nil {
+			break
+		}
+	}
+	if err := m.reconcileNetwork(ctx, recs); err != nil {
+		m.log.Error("put the network right", "err", err)
+	}
+	return nil
 }
 
-func (m *Manager) reconcile(ctx context.Context, rec Record) error {
-	if rec.Launching {
-		if err := m.endOrphan(ctx, rec); err != nil {
-			return err
-		}
-	}
-	if rec.Handle != nil {
+// settle makes a record and what exists agree, or returns why it can't.
+func (m *Manager) settle(ctx context.Context, rec Record) error {
+	if rec.Handle != nil && rec.Booted && !rec.Doomed {
 		adopted, err := m.adopt(ctx, rec)
-		if err != nil || (adopted && rec.Booted && !rec.Doomed) {
+		if err != nil || adopted {
 			return err
 		}
-		if inst, err := m.instance(rec); err == nil { // an interrupted start
-			if err := inst.kill(ctx); err != nil {
-				return err
-			}
-		}
+	} else if err := m.endVMM(ctx, rec); err != nil { // what is left of an interrupted start
+		return err
 	}
 	if rec.Doomed {
 		m.log.Info("remove what an interruption left of a VM", "vm", rec.Name)
 		return m.discard(ctx, rec)
 	}
-	if rec.Handle != nil || rec.Launching {
-		reason := "its VMM ended while bangerd wasn't running"
-		if rec, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended(reason) }); err != nil {
-			return err
-		} else if err := m.cleanRuntime(ctx, rec); err != nil {
-			return err
-		}
+	return m.noteGone(ctx, rec, "its VMM ended while bangerd wasn't running")
+}
+
+// noteGone writes down that the VMM of a record doesn't exist any more, and
+// cleans up behind it.
+func (m *Manager) noteGone(ctx context.Context, rec Record, reason string) error {
+	rec, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended(reason) })
+	if err != nil {
+		return err
 	}
-	return nil
+	return errors.Join(m.cleanVMM(ctx, rec), m.cleanRuntime(ctx, rec))
 }
 
 // adopt connects to the VMM of a record, if it still runs.
@@ -70,10 +89,17 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	process, err := m.hold(rec)
+	if errors.Is(err, vmm.ErrGone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_ = process.Close() // the driver takes hold of it by itself
 	// An adopted machine never starts again, so what it booted from is not
 	// looked up.
-	spec := m.spec(rec, assets{})
-	machine, err := driver.Adopt(ctx, spec, *rec.Handle)
+	machine, err := driver.Adopt(ctx, m.spec(rec, assets{}), *rec.Handle)
 	if errors.Is(err, vmm.ErrGone) {
 		return false, nil
 	}
@@ -82,55 +108,103 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	}
 	inst := m.track(rec, driver, machine)
 	m.log.Info("adopted a running VM", "vm", rec.Name, "pid", rec.Handle.PID)
-	if rec.Booted && !rec.Ready {
+	m.reattachLate(ctx, rec)
+	switch {
+	case rec.Stopping:
+		m.finishStop(rec)
+	case rec.Booted && !rec.Ready:
 		inst.watchReady()
 	}
 	return true, nil
 }
 
-// endOrphan ends a VMM whose handle never reached the record. It is known by
-// its working directory, which is the VM's own.
-func (m *Manager) endOrphan(ctx context.Context, rec Record) error {
-	dir := m.cfg.Layout.VMRuntimeDir(rec.ID)
-	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+// places are the directories by which the processes of a VM are known.
+func (m *Manager) places(id string) vmm.Places {
+	return vmm.Places{StateDir: m.cfg.Layout.VMDir(id), RuntimeDir: m.cfg.Layout.VMRuntimeDir(id)}
+}
+
+// hold takes hold of the process of a record's handle. It returns vmm.ErrGone if
+// that has ended; since the host's boot another one may have its pid and, by
+// chance, its start time.
+func (m *Manager) hold(rec Record) (*vmm.Process, error) {
+	process, err := vmm.OpenProcess(rec.Handle.PID, rec.Handle.StartTime)
 	if err != nil {
-		return fmt.Errorf("search for the VMM: %w", err)
+		return nil, err
 	}
-	for _, link := range links {
-		if cwd, err := os.Readlink(link); err != nil || cwd != dir {
-			continue // not ours, or gone meanwhile
+	if ours, err := m.places(rec.ID).Has(process.PID()); err == nil && !ours {
+		return nil, errors.Join(vmm.ErrGone, process.Close())
+	}
+	return process, nil
+}
+
+// endVMM ends what runs of a VM that bangerd isn't connected to: the process of
+// its handle or, if a start was interrupted before that was stored or if the
+// record is damaged, those in its directories.
+func (m *Manager) endVMM(ctx context.Context, rec Record) error {
+	if rec.Handle != nil {
+		process, err := m.hold(rec)
+		if errors.Is(err, vmm.ErrGone) {
+			return nil
 		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
 		if err != nil {
-			continue
+			return err
 		}
+		return m.endProcess(ctx, rec, process)
+	}
+	if !rec.Launching && rec.broken == nil {
+		return nil
+	}
+	pids, err := m.places(rec.ID).Processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
 		process, err := vmm.FindProcess(pid)
 		if err != nil {
 			continue // gone meanwhile
 		}
-		m.log.Warn("end a VMM that an interrupted start left", "vm", rec.Name, "pid", pid)
-		if err := process.Kill(ctx); err != nil {
-			return fmt.Errorf("end the VMM %d that an interrupted start left: %w", pid, err)
+		if err := m.endProcess(ctx, rec, process); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// reconcileNetwork removes taps that no running VM has, and the network with
-// the last one.
-func (m *Manager) reconcileNetwork(ctx context.Context) error {
+func (m *Manager) endProcess(ctx context.Context, rec Record, process *vmm.Process) error {
+	m.log.Warn("end a VMM that bangerd isn't connected to", "vm", rec.Name, "pid", process.PID())
+	if err := errors.Join(process.Kill(ctx), process.Close()); err != nil {
+		return fmt.Errorf("end the VMM of %s, process %d: %w", rec.Name, process.PID(), err)
+	}
+	return nil
+}
+
+// cleanVMM removes what a VMM leaves on the host when no bangerd sees it end.
+func (m *Manager) cleanVMM(ctx context.Context, rec Record) error {
+	driver, err := m.cfg.Drivers.Named(rec.Driver)
+	if err != nil {
+		return nil //nolint:nilerr // it was never started, or nobody knows what it left
+	}
+	if cleaner, ok := driver.(vmm.Cleaner); ok {
+		return cleaner.Clean(ctx, m.spec(rec, assets{}))
+	}
+	return nil
+}
+
+// reconcileNetwork removes taps that no VM can have, and the network with the
+// last one.
+func (m *Manager) reconcileNetwork(ctx context.Context, recs []Record) error {
 	m.netMu.Lock()
 	defer m.netMu.Unlock()
 	taps, err := m.cfg.Network.Taps(ctx)
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
 	var wanted []string
-	for id := range m.running {
-		wanted = append(wanted, network.TapName(id))
+	for _, rec := range recs {
+		if f := m.facts(rec); f.alive || f.unreached != "" || rec.broken != nil {
+			wanted = append(wanted, network.TapName(rec.ID))
+		}
 	}
-	m.mu.Unlock()
 	for _, tap := range taps {
 		if !slices.Contains(wanted, tap) {
 			m.log.Warn("remove a tap that no VM has", "tap", tap)
@@ -142,28 +216,33 @@ func (m *Manager) reconcileNetwork(ctx context.Context) error {
 	if len(wanted) == 0 {
 		return m.cfg.Network.Down(ctx)
 	}
+	m.connected = true
 	if err := m.cfg.Network.Up(ctx); err != nil {
 		return err
 	}
-	return m.reattach(ctx)
-}
-
-// reattach puts the taps of all running VMs right: an older bangerd may have
-// made them, with fewer rules.
-func (m *Manager) reattach(ctx context.Context) error {
-	recs, err := m.records.list(ctx)
-	if err != nil {
-		return err
-	}
 	for _, rec := range recs {
-		if !m.facts(rec).alive {
-			continue
-		}
-		if err := m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP); err != nil {
-			m.log.Error("put the network of a VM right", "vm", rec.Name, "err", err)
+		if m.facts(rec).alive {
+			m.reattach(ctx, rec)
 		}
 	}
 	return nil
+}
+
+// reattach puts the tap of a running VM right: an older bangerd may have made
+// it, with fewer rules. The caller holds netMu.
+func (m *Manager) reattach(ctx context.Context, rec Record) {
+	if err := m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP); err != nil {
+		m.log.Error("put the network of a VM right", "vm", rec.Name, "err", err)
+	}
+}
+
+// reattachLate is reattach for a VM that was adopted later than the others.
+func (m *Manager) reattachLate(ctx context.Context, rec Record) {
+	m.netMu.Lock()
+	defer m.netMu.Unlock()
+	if m.connected {
+		m.reattach(ctx, rec)
+	}
 }
 
 // removeFiles removes a VM's directory.

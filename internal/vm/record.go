@@ -45,12 +45,19 @@ type Record struct {
 	// if bangerd dies between the two, reconcile searches for the process.
 	Launching bool
 	// Handle is the VMM that was started last and hasn't been seen to end.
-	Handle     *vmm.Handle
-	Booted     bool // the guest of Handle took its boot configuration
-	Ready      bool // and finished booting
+	Handle *vmm.Handle
+	Booted bool // the guest of Handle took its boot configuration
+	Ready  bool // and finished booting
+	// Stopping is set from when a stop was asked for until the VMM has ended: a
+	// bangerd that starts meanwhile finishes the stop.
+	Stopping   bool
 	StartedAt  *time.Time
 	StopReason string // why the last VMM ended, in words
 	Timing     []api.PhaseTiming
+
+	// broken says why the stored record can't be read. Only ID, Name and IP are
+	// known then.
+	broken error
 }
 
 // Migrations is the schema of this package's records for store.Open. What must
@@ -105,7 +112,10 @@ func (r *records) update(ctx context.Context, id string, change func(*Record)) (
 		return Record{}, fmt.Errorf("update record of VM %s: %w", id, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it is a no-op, before it the first error counts
-	rec, err := scan(tx.QueryRowContext(ctx, "SELECT record FROM vms WHERE id = ?", id))
+	rec, err := scan(tx.QueryRowContext(ctx, "SELECT "+columns+" FROM vms WHERE id = ?", id))
+	if err == nil {
+		err = rec.broken
+	}
 	if err != nil {
 		return Record{}, fmt.Errorf("update record of VM %s: %w", id, err)
 	}
@@ -133,7 +143,7 @@ func (r *records) remove(ctx context.Context, id string) error {
 
 // find looks a VM up by name or id.
 func (r *records) find(ctx context.Context, ref string) (Record, error) {
-	rec, err := scan(r.db.QueryRowContext(ctx, "SELECT record FROM vms WHERE name = ?1 OR id = ?1", ref))
+	rec, err := scan(r.db.QueryRowContext(ctx, "SELECT "+columns+" FROM vms WHERE name = ?1 OR id = ?1", ref))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Record{}, api.Errorf(api.CodeNotFound, "there is no VM %q", ref).WithHint("banger vm list shows them")
 	}
@@ -143,9 +153,11 @@ func (r *records) find(ctx context.Context, ref string) (Record, error) {
 	return rec, nil
 }
 
-// list returns every record, oldest first.
+// list returns every record, oldest first. One that can't be read takes no other
+// away.
 func (r *records) list(ctx context.Context) ([]Record, error) {
-	rows, err := r.db.QueryContext(ctx, "SELECT record FROM vms ORDER BY record ->> 'CreatedAt', name")
+	rows, err := r.db.QueryContext(ctx, "SELECT "+columns+
+		" FROM vms ORDER BY CASE WHEN json_valid(record) THEN record ->> 'CreatedAt' END, name")
 	if err != nil {
 		return nil, fmt.Errorf("list VMs: %w", err)
 	}
@@ -161,14 +173,24 @@ func (r *records) list(ctx context.Context) ([]Record, error) {
 	return recs, rows.Err()
 }
 
+// columns are those that scan reads.
+const columns = "id, name, ip, record"
+
+// scan reads a record. The columns have the last word: what a damaged record
+// says of its id would lead to the files of others.
 func scan(row interface{ Scan(...any) error }) (Record, error) {
-	var data string
-	if err := row.Scan(&data); err != nil {
+	var id, name, ip, data string
+	if err := row.Scan(&id, &name, &ip, &data); err != nil {
 		return Record{}, err
 	}
 	var rec Record
-	if err := json.Unmarshal([]byte(data), &rec); err != nil {
-		return Record{}, fmt.Errorf("decode record: %w", err)
+	err := json.Unmarshal([]byte(data), &rec)
+	if err == nil && (rec.ID != id || rec.Name != name || rec.IP.String() != ip) {
+		err = errors.New("it is another VM's")
+	}
+	if err != nil {
+		rec = Record{ID: id, Name: name, broken: fmt.Errorf("its record can't be read: %w", err)}
+		rec.IP, _ = netip.ParseAddr(ip) // the zero address stands for a damaged one
 	}
 	return rec, nil
 }

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"slices"
 
 	"banger/internal/api"
 	"banger/internal/network"
@@ -9,14 +10,19 @@ import (
 
 // facts is what can be seen of a VM at this moment.
 type facts struct {
-	alive     bool      // its VMM process exists
+	alive     bool      // its VMM process exists, and bangerd is connected to it
+	unreached string    // why bangerd isn't connected to a VMM that may exist; "" if there is none
 	operation operation // what is being done to it, if anything
 }
 
 // observe derives the state of a VM. It is the only place that does.
 func observe(rec Record, f facts) api.State {
 	switch {
-	case f.operation == opStop && f.alive:
+	case f.operation == opStop && (f.alive || f.unreached != ""):
+		return api.StateStopping
+	case rec.broken != nil || f.unreached != "":
+		return api.StateUnknown
+	case f.alive && rec.Stopping:
 		return api.StateStopping
 	case f.alive && rec.Ready:
 		return api.StateRunning
@@ -48,22 +54,37 @@ var verbs = map[operation]string{opCreate: "create", opStart: "start", opStop: "
 // allowed lists the states in which an operation may begin.
 var allowed = map[operation][]api.State{
 	opStart:  {api.StateCreated, api.StateStopped},
-	opStop:   {api.StateRunning, api.StateStarting},
+	opStop:   {api.StateRunning, api.StateStarting, api.StateStopping},
 	opDelete: {api.StateCreated, api.StateStopped},
 }
 
-// admit says whether op may begin in the given state; the error names both.
-func admit(op operation, name string, state api.State) error {
-	for _, s := range allowed[op] {
-		if s == state {
-			return nil
-		}
+// admit says whether a request may begin; the error names what is asked for and
+// the state that forbids it.
+func admit(req request, rec Record, f facts) error {
+	op, state := req.operation, observe(rec, f)
+	switch {
+	case slices.Contains(allowed[op], state), op == opDelete && req.force:
+		return nil
+	case state == api.StateUnknown && op == opStop && req.force && rec.broken == nil:
+		return nil
+	case state == api.StateUnknown:
+		return unknownError(verbs[op], rec, f)
 	}
-	err := api.Errorf(api.CodeConflict, "cannot %s VM %q: it is %s", verbs[op], name, state)
+	err := api.Errorf(api.CodeConflict, "cannot %s VM %q: it is %s", verbs[op], rec.Name, state)
 	if op == opDelete {
 		return err.WithHint("stop it first, or use --force")
 	}
 	return err
+}
+
+// unknownError says why something can't be done to a VM in StateUnknown.
+func unknownError(verb string, rec Record, f facts) error {
+	if rec.broken != nil {
+		return api.Errorf(api.CodeConflict, "cannot %s VM %q: %v", verb, rec.Name, rec.broken).
+			WithHint("banger vm delete --force %s removes it", rec.Name)
+	}
+	return api.Errorf(api.CodeConflict, "cannot %s VM %q: bangerd can't reach its VMM: %s", verb, rec.Name, f.unreached).
+		WithHint("it is tried again; banger vm stop --force %s ends it, banger vm delete --force %s removes it", rec.Name, rec.Name)
 }
 
 // describe turns a record and facts into what users see.
@@ -72,18 +93,30 @@ func describe(rec Record, f facts) api.VM {
 		ID: rec.ID, Name: rec.Name, State: observe(rec, f),
 		Image: rec.Image, Kernel: rec.Kernel, Driver: rec.Driver,
 		VCPUs: rec.VCPUs, MemoryMiB: rec.MemoryMiB, DiskBytes: rec.DiskBytes, Nested: rec.Nested,
-		IP: rec.IP.String(), MAC: network.MAC(rec.IP),
 		Env: rec.Env, Config: rec.ImageConfig, Workspace: rec.Workspace,
 		CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt, Timing: rec.Timing,
 	}
-	if f.alive && rec.Handle != nil {
+	if rec.IP.Is4() { // unless the record is damaged
+		vm.IP, vm.MAC = rec.IP.String(), network.MAC(rec.IP)
+	}
+	if (f.alive || f.unreached != "") && rec.Handle != nil {
 		vm.PID, vm.Accel = rec.Handle.PID, rec.Handle.Accel
 	}
-	if vm.State == api.StateStopped {
-		vm.Reason = rec.StopReason
-	}
-	if vm.State == api.StateStarting && f.operation == opNone {
-		vm.Reason = fmt.Sprintf("the guest wasn't seen to finish booting; see banger vm logs %s", rec.Name)
-	}
+	vm.Reason = whyState(rec, f, vm.State)
 	return vm
+}
+
+// whyState tells why a VM is in its state where that isn't obvious.
+func whyState(rec Record, f facts, state api.State) string {
+	switch {
+	case state == api.StateUnknown && rec.broken != nil:
+		return rec.broken.Error()
+	case state == api.StateUnknown:
+		return f.unreached
+	case state == api.StateStopped:
+		return rec.StopReason
+	case state == api.StateStarting && f.operation == opNone:
+		return fmt.Sprintf("the guest wasn't seen to finish booting; see banger vm logs %s", rec.Name)
+	}
+	return ""
 }

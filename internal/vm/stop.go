@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 	"banger/internal/guest"
 	"banger/internal/undo"
 )
@@ -24,7 +25,7 @@ func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progre
 	u, ph := undo.New(), newPhases(progress)
 	defer func() { err = u.Finish(err) }()
 
-	rec, end, err := m.begin(ctx, ref, opStart, false)
+	rec, end, err := m.begin(ctx, ref, request{operation: opStart})
 	if err != nil {
 		return api.VM{}, err
 	}
@@ -45,34 +46,67 @@ func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progre
 }
 
 // Stop asks the guest to shut down, then presses its power button, then ends
-// the VMM. With Force it does only the last.
+// the VMM. With Force it does only the last, also where another Stop is waiting
+// for the guest and where bangerd can't reach the VMM. What a guest was asked
+// for can't be taken back: the VM stays in StateStopping if ctx ends then.
 func (m *Manager) Stop(ctx context.Context, ref string, req api.StopVM, progress api.ProgressFunc) (api.VM, error) {
-	rec, end, err := m.begin(ctx, ref, opStop, false)
+	ctx, yield := context.WithCancelCause(ctx)
+	defer yield(nil)
+	rec, end, err := m.begin(ctx, ref, request{operation: opStop, force: req.Force, yield: yield})
 	if err != nil {
 		return api.VM{}, err
 	}
 	defer end()
-	inst, err := m.instance(rec)
-	if err != nil {
-		return api.VM{}, err
-	}
-	err = newPhases(progress).run("stop", "stopping "+rec.Name, func() error {
-		if !req.Force {
-			if err := m.shutDown(ctx, rec, inst); err == nil || ctx.Err() != nil {
-				return err
-			}
-		}
-		return inst.kill(ctx)
-	})
+	err = newPhases(progress).run("stop", "stopping "+rec.Name, func() error { return m.bringDown(ctx, rec, req.Force) })
 	if err != nil {
 		return api.VM{}, err
 	}
 	return m.Get(ctx, rec.ID)
 }
 
+// bringDown is Stop for a VM that is reserved.
+func (m *Manager) bringDown(ctx context.Context, rec Record, force bool) error {
+	if force {
+		if err := m.endUnreached(ctx, rec); err != nil {
+			return err
+		}
+	}
+	rec, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Stopping = r.Handle != nil })
+	if err != nil || !rec.Stopping {
+		return err
+	}
+	inst, err := m.instance(rec)
+	if err != nil {
+		return err
+	}
+	if !force {
+		asked, err := m.shutDown(ctx, rec, inst)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return m.leaveStop(ctx, rec, asked)
+		}
+	}
+	return inst.kill(ctx)
+}
+
+// leaveStop is for a stop whose caller has gone: one that the guest doesn't know
+// of yet is forgotten, unless it was bangerd's end that cut it short.
+func (m *Manager) leaveStop(ctx context.Context, rec Record, asked bool) error {
+	cause := context.Cause(ctx)
+	if asked || !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Stopping = false }); err != nil {
+		return err
+	}
+	return cause
+}
+
 // shutDown lets the guest end by itself, so that its services and filesystems
-// are closed properly.
-func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) error {
+// are closed properly. It tells whether the guest has got to know of it.
+func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) (asked bool, err error) {
 	ask, cancel := context.WithTimeout(ctx, shutdownAskTimeout)
 	defer cancel()
 	if rec.Booted {
@@ -81,25 +115,45 @@ func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) erro
 		if err == nil {
 			wait, cancel := context.WithTimeout(ctx, shutdownTimeout)
 			defer cancel()
-			return inst.awaitGone(wait)
+			return true, inst.awaitGone(wait)
 		}
 		m.log.Warn("ask the guest to shut down", "vm", rec.Name, "err", err)
 	}
 	if err := inst.machine.PowerOff(ask); err != nil {
-		return err
+		return false, err
 	}
 	wait, cancel := context.WithTimeout(ctx, powerOffTimeout)
 	defer cancel()
-	return inst.awaitGone(wait)
+	return true, inst.awaitGone(wait)
+}
+
+// finishStop goes on with a stop that an earlier bangerd had begun.
+func (m *Manager) finishStop(rec Record) {
+	ctx, yield := context.WithCancelCause(m.life)
+	if m.tryReserve(rec.ID, request{operation: opStop, yield: yield}) != nil {
+		yield(nil)
+		return // a forced stop is waiting, or a delete
+	}
+	m.tasks.Go(guard.Func("finish a stop", func() {
+		defer m.end(rec.ID)
+		defer yield(nil)
+		m.log.Info("finish a stop that was interrupted", "vm", rec.Name)
+		if err := m.bringDown(ctx, rec, false); err != nil && ctx.Err() == nil {
+			m.log.Error("finish an interrupted stop", "vm", rec.Name, "err", err)
+		}
+	}))
 }
 
 // Delete removes a VM with its disk. A running one is refused without Force.
 func (m *Manager) Delete(ctx context.Context, ref string, req api.DeleteVM) error {
-	rec, end, err := m.begin(ctx, ref, opDelete, req.Force)
+	rec, end, err := m.begin(ctx, ref, request{operation: opDelete, force: req.Force})
 	if err != nil {
 		return err
 	}
 	defer end()
+	if err := m.endUnreached(ctx, rec); err != nil {
+		return err
+	}
 	return m.discard(ctx, rec)
 }
 
@@ -107,7 +161,11 @@ func (m *Manager) Delete(ctx context.Context, ref string, req api.DeleteVM) erro
 // anything else goes, so that an interrupted discard is finished at the next
 // start of bangerd.
 func (m *Manager) discard(ctx context.Context, rec Record) error {
-	if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = true }); err != nil {
+	if rec.broken != nil { // it can't be marked; what runs of it isn't known
+		if err := m.endVMM(ctx, rec); err != nil {
+			return err
+		}
+	} else if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = true }); err != nil {
 		return err
 	}
 	if inst, err := m.instance(rec); err == nil {
@@ -115,7 +173,7 @@ func (m *Manager) discard(ctx context.Context, rec Record) error {
 			return err
 		}
 	}
-	err := errors.Join(m.cleanRuntime(ctx, rec), m.removeFiles(rec))
+	err := errors.Join(m.cleanVMM(ctx, rec), m.cleanRuntime(ctx, rec), m.removeFiles(rec))
 	if err != nil {
 		return err
 	}

@@ -83,5 +83,13 @@ type Driver interface {
 	Adopt(ctx context.Context, spec Spec, h Handle) (Machine, error)
 }
 
+// Cleaner is a Driver whose VMMs leave something on the host, besides files in
+// the directories of their Spec, if they end while no bangerd is connected.
+type Cleaner interface {
+	// Clean removes what is left of a VM whose VMM has ended. It is no error if
+	// there is nothing.
+	Clean(ctx context.Context, spec Spec) error
+}
+
 // ErrGone says that the VMM of a handle doesn't run any more.
 var ErrGone = procid.ErrGone

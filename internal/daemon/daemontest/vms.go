@@ -24,6 +24,7 @@ const (
 	NameTimesOut = "timesout" // the guest is waited for in vain, the VM is kept
 	NameHangs    = "hangs"    // goes on until it is cancelled
 	NamePanics   = "panics"   // hits a bug
+	NameUnknown  = "unknown"  // its VMM can't be reached
 )
 
 // VMs is a daemon.VMs whose machines are records in memory. Their console logs
@@ -145,6 +146,9 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 	}
 	if req.NoStart {
 		vm.State = api.StateCreated
+	}
+	if req.Name == NameUnknown {
+		vm.State, vm.Reason = api.StateUnknown, "its VMM doesn't answer"
 	}
 	if w := req.Workspace; w != nil {
 		guestPath := cmp.Or(w.GuestPath, "/root/repo")

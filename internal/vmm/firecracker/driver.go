@@ -43,8 +43,8 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Driver starts and adopts Firecracker processes. It implements vmm.Driver and
-// vmm.DriveNamer.
+// Driver starts and adopts Firecracker processes. It implements vmm.Driver,
+// vmm.DriveNamer and vmm.Cleaner.
 type Driver struct {
 	config       Config
 	haltInterval time.Duration
@@ -53,6 +53,7 @@ type Driver struct {
 var (
 	_ vmm.Driver     = (*Driver)(nil)
 	_ vmm.DriveNamer = (*Driver)(nil)
+	_ vmm.Cleaner    = (*Driver)(nil)
 )
 
 // New returns a driver. It checks nothing; Start tells what is wrong.

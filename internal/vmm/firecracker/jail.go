@@ -129,6 +129,10 @@ func (j *jail) undo(spec vmm.Spec) func(context.Context) error {
 	return func(ctx context.Context) error { return removeLeftovers(ctx, spec) }
 }
 
+// Clean removes the jail and the control group of a VM that ended while no
+// bangerd was connected.
+func (d *Driver) Clean(ctx context.Context, spec vmm.Spec) error { return removeLeftovers(ctx, spec) }
+
 // removeLeftovers removes a VM's jail and control group, if there are any.
 func removeLeftovers(ctx context.Context, spec vmm.Spec) error {
 	id := instanceID(spec)

@@ -25,6 +25,9 @@ type Agent struct {
 	OnExtract func(guest.ExtractParams, io.Reader) error
 	// OnArchive writes the root filesystem as a tar; its error becomes the answer.
 	OnArchive func(io.Writer) error
+	// OnShutdown is called once the order to shut down was answered; the guest
+	// goes down when it returns.
+	OnShutdown func()
 	// Ready is the answer to the call of that name; an empty state means
 	// "running".
 	Ready guest.Ready
@@ -153,6 +156,9 @@ func (a *Agent) archive(conn net.Conn) error {
 }
 
 func (a *Agent) shutDown(params json.RawMessage) {
+	if a.OnShutdown != nil {
+		a.OnShutdown()
+	}
 	var how guest.ShutdownParams
 	if len(params) > 0 && json.Unmarshal(params, &how) == nil && how.Reset {
 		a.vm.Reboot()

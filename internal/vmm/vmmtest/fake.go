@@ -28,6 +28,7 @@ type Fake struct {
 	mu       sync.Mutex
 	vms      map[string]*VM // by Spec.ID; the latest of each
 	startErr error
+	onAdopt  func(context.Context, vmm.Spec) error
 }
 
 // NewFake returns a driver. boot is called once for each VM that starts, on a
@@ -46,6 +47,14 @@ func (f *Fake) FailStart(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.startErr = err
+}
+
+// OnAdopt has every Adopt call a function first, and fail with its error. nil
+// takes that back.
+func (f *Fake) OnAdopt(call func(context.Context, vmm.Spec) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onAdopt = call
 }
 
 // VM returns the VM that was last started under an id, or nil.
@@ -87,6 +96,14 @@ func (f *Fake) Start(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) {
 
 // Adopt connects to a VM that this Fake has started.
 func (f *Fake) Adopt(ctx context.Context, spec vmm.Spec, h vmm.Handle) (vmm.Machine, error) {
+	f.mu.Lock()
+	onAdopt := f.onAdopt
+	f.mu.Unlock()
+	if onAdopt != nil {
+		if err := onAdopt(ctx, spec); err != nil {
+			return nil, fmt.Errorf("adopt fake VMM: %w", err)
+		}
+	}
 	process, err := vmm.OpenProcess(h.PID, h.StartTime)
 	if err != nil {
 		return nil, fmt.Errorf("adopt fake VMM: %w", err)
