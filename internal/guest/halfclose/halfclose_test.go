@@ -144,6 +144,10 @@ func TestCloseInterruptsAWrite(t *testing.T) {
 		_, err := a.Write(make([]byte, 64<<20)) // nobody reads
 		stuck <- err
 	}()
+	for a.writing.TryLock() { // until the write has begun
+		a.writing.Unlock()
+		time.Sleep(time.Millisecond)
+	}
 	select {
 	case err := <-stuck:
 		t.Fatalf("the write isn't stuck: %v", err)

@@ -14,6 +14,9 @@
 // session right behind it. A guest that has started anew sends a marker with a
 // nonce of zeros; a host in a session that reads it starts over.
 //
+// The guest trusts the host, and the host doesn't trust the guest: see gate for
+// what it lets through, and Host for how long it waits.
+//
 // A side that died in the middle of an escape or a marker leaves a sequence
 // that the escape of the next marker makes invalid. A reader ends its session
 // there and looks for the marker from that very escape on, so none is missed.

@@ -26,8 +26,8 @@ const (
 // readBuffer is how much is read from the line at once.
 const readBuffer = 64 << 10
 
-// maxPending is how many escaped bytes may wait for the line before writers
-// have to wait.
+// maxPending is how many escaped bytes may wait for the line before await
+// keeps writers waiting.
 const maxPending = 512 << 10
 
 // nonce identifies one attempt of a host to synchronise.
@@ -215,35 +215,44 @@ func (e *encoder) stop() {
 	e.changed.Broadcast()
 }
 
-// wake makes writers look at their cancelled function again.
+// wake makes writers look at their cancelled functions again.
 func (e *encoder) wake() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.changed.Broadcast()
 }
 
-// write queues payload. It waits while too much is queued, unless cancelled
-// says (after a wake) that the payload isn't wanted any more.
-func (e *encoder) write(p []byte, cancelled func() bool) (int, error) {
+// await waits while too much is queued, unless cancelled returns (after a wake)
+// why not to.
+func (e *encoder) await(cancelled func() error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	total := len(p)
-	for len(p) > 0 {
-		for len(e.pending) >= maxPending && e.err == nil && !cancelled() {
-			e.changed.Wait()
+	for {
+		if err := cancelled(); err != nil {
+			return err
 		}
-		switch {
-		case e.err != nil:
-			return total - len(p), e.err
-		case cancelled():
-			return total - len(p), net.ErrClosed
+		if e.err != nil {
+			return e.err
 		}
-		chunk := p[:min(len(p), maxPending)]
-		e.pending = appendEscaped(e.pending, chunk)
-		p = p[len(chunk):]
-		e.changed.Broadcast()
+		if len(e.pending) < maxPending {
+			return nil
+		}
+		e.changed.Wait()
 	}
-	return total, nil
+}
+
+// write queues payload, and never waits: nothing that yamux does may depend on
+// whether the other side reads the line. Who has much to write calls await
+// before.
+func (e *encoder) write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.err != nil {
+		return 0, e.err
+	}
+	e.pending = appendEscaped(e.pending, p)
+	e.changed.Broadcast()
+	return len(p), nil
 }
 
 // reset forgets queued payload and queues a reset marker.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 )
@@ -33,8 +34,6 @@ func encode(t testing.TB, steps func(*encoder)) []byte {
 	return <-out
 }
 
-func never() bool { return false }
-
 func hostile(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
 	marker := []byte("\x10\x010123456789abcdef\x10\x00\x10\x10\x01")
@@ -59,7 +58,7 @@ func TestFramingKeepsHostilePayload(t *testing.T) {
 	line := encode(t, func(e *encoder) {
 		for p := want; len(p) > 0; {
 			n := min(len(p), 1+len(p)/3)
-			if _, err := e.write(p[:n], never); err != nil {
+			if _, err := e.write(p[:n]); err != nil {
 				t.Error(err)
 			}
 			p = p[n:]
@@ -114,19 +113,50 @@ func TestMarkerIsFoundBehindAnyTornPrefix(t *testing.T) {
 	}
 }
 
-func TestWriteGivesUp(t *testing.T) {
+func TestWritersWaitForTheLine(t *testing.T) {
 	r, w := io.Pipe()
 	e := newEncoder(w)
+	enough := errors.New("enough")
 	asked := 0
-	full := func() bool { asked++; return asked > 1 }
-	if _, err := e.write(make([]byte, 4*maxPending), full); err == nil {
-		t.Error("a cancelled write succeeded")
+	for {
+		if err := e.await(func() error {
+			if asked++; asked > 100 {
+				return enough
+			}
+			return nil
+		}); errors.Is(err, enough) {
+			t.Fatal("writers needn't wait")
+		}
+		if _, err := e.write(make([]byte, maxPending)); err != nil {
+			t.Fatal(err)
+		}
+		e.mu.Lock()
+		full := len(e.pending) >= maxPending
+		e.mu.Unlock()
+		if full {
+			break
+		}
+	}
+	waited := make(chan error)
+	gaveUp := atomic.Bool{}
+	go func() {
+		waited <- e.await(func() error {
+			if gaveUp.Load() {
+				return enough
+			}
+			return nil
+		})
+	}()
+	gaveUp.Store(true)
+	e.wake()
+	if err := <-waited; !errors.Is(err, enough) {
+		t.Errorf("who gives up waiting: %v", err)
 	}
 	if err := r.CloseWithError(io.ErrClosedPipe); err != nil {
 		t.Fatal(err)
 	}
 	<-e.done
-	if _, err := e.write([]byte("x"), never); !errors.Is(err, io.ErrClosedPipe) {
+	if _, err := e.write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("write to a broken line: %v", err)
 	}
 }
@@ -137,7 +167,7 @@ func FuzzDecoder(f *testing.F) {
 		n := nonce{9, 9, 9}
 		line := append(bytes.Clone(garbage), encode(t, func(e *encoder) { e.reset(n) })...)
 		line = append(line, encode(t, func(e *encoder) {
-			if _, err := e.write(payload, never); err != nil {
+			if _, err := e.write(payload); err != nil {
 				t.Error(err)
 			}
 		})...)
@@ -167,7 +197,10 @@ func BenchmarkFraming(b *testing.B) {
 	e := newEncoder(pw)
 	go func() {
 		for {
-			if _, err := e.write(payload, never); err != nil {
+			if e.await(func() error { return nil }) != nil {
+				return
+			}
+			if _, err := e.write(payload); err != nil {
 				return
 			}
 		}

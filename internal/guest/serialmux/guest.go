@@ -118,7 +118,7 @@ func (g *Guest) isClosed() bool {
 // line ended.
 func (g *Guest) session(dec *decoder, enc *encoder) error {
 	c := &carrier{dec: dec, enc: enc, unread: func() { _ = g.port.SetReadDeadline(time.Unix(1, 0)) }}
-	session, err := yamux.Server(c, muxConfig(g.log))
+	session, err := yamux.Server(c, muxConfig(g.log, windowToGuest))
 	if err != nil {
 		return fmt.Errorf("start session with host: %w", err)
 	}
@@ -127,7 +127,7 @@ func (g *Guest) session(dec *decoder, enc *encoder) error {
 		if err != nil {
 			break
 		}
-		guard.Go("accept a stream", func() { g.hello(stream, session) })
+		guard.Go("accept a stream", func() { g.hello(newConn(stream, session, enc, drainWhole)) })
 	}
 	_ = session.Close() // waits for its goroutines; always nil
 	_ = g.port.SetReadDeadline(time.Time{})
@@ -135,9 +135,15 @@ func (g *Guest) session(dec *decoder, enc *encoder) error {
 	return c.err
 }
 
+// drainWhole reads a closed stream until the host closes its side or the session
+// ends. The host is trusted to.
+func drainWhole(stream *yamux.Stream) {
+	_ = stream.SetReadDeadline(time.Time{})
+	_, _ = io.Copy(io.Discard, stream)
+}
+
 // hello gives a new stream to the listener of the port that it names.
-func (g *Guest) hello(stream *yamux.Stream, session *yamux.Session) {
-	c := newConn(stream, session, 0)
+func (g *Guest) hello(c *conn) {
 	var port [4]byte
 	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
 	if _, err := io.ReadFull(c, port[:]); err != nil {
@@ -146,7 +152,7 @@ func (g *Guest) hello(stream *yamux.Stream, session *yamux.Session) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	c.addr = Addr(binary.BigEndian.Uint32(port[:]))
-	l := g.await(uint32(c.addr), session)
+	l := g.await(uint32(c.addr), c.session)
 	reply := byte(replyRefused)
 	if l != nil {
 		reply = replyOK

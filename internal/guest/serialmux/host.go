@@ -21,9 +21,19 @@ const (
 	// markerInterval is how often an unanswered marker is repeated. It covers
 	// a guest that died between reading a marker and answering it.
 	markerInterval = 2 * time.Second
-	// redialFirst and redialLast bound the pause between attempts to connect.
-	redialFirst = 20 * time.Millisecond
-	redialLast  = time.Second
+	// redialFirst and redialLast bound the pause between attempts to connect,
+	// and between those to open a stream. A session of steadySession is none
+	// that the guest breaks at once.
+	redialFirst   = 20 * time.Millisecond
+	redialLast    = time.Second
+	steadySession = 10 * time.Second
+	// stallTime is how long a guest may take nothing of what is written to its
+	// line. An emulated one on a busy host is slow, but no line of a guest whose
+	// agent runs has stood still for this long.
+	stallTime = 2 * time.Minute
+	// maxOpening is how many streams may wait for the guest's answer at once;
+	// yamux's limit is higher, and it doesn't heed contexts.
+	maxOpening = 256
 )
 
 // ErrRefused says that nothing in the guest listens on the port.
@@ -32,25 +42,35 @@ var ErrRefused = errors.New("the guest's agent doesn't listen on this port")
 // Host is the host's end of a line. It keeps a session with the guest whenever
 // the guest is there.
 type Host struct {
-	path   string
-	log    *slog.Logger
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the background work has ended
+	path      string
+	log       *slog.Logger
+	drainTime time.Duration
+	opening   chan struct{} // a place for each stream that waits for the guest's answer
+	cancel    context.CancelFunc
+	done      chan struct{} // closed when the background work has ended
+	complain  sync.Once     // about a guest that doesn't keep to the protocol
 
 	mu      sync.Mutex
-	session *yamux.Session // nil while there is none
-	changed chan struct{}  // closed and replaced when session changes
+	session *hostSession  // nil while there is none
+	changed chan struct{} // closed and replaced when session changes
 }
 
 // Dial connects to the Unix socket of a VMM's serial line. It doesn't wait for
 // the guest. ctx bounds the connecting only.
 func Dial(ctx context.Context, unixSocketPath string, log *slog.Logger) (*Host, error) {
+	return dial(ctx, unixSocketPath, log, drainTime)
+}
+
+func dial(ctx context.Context, unixSocketPath string, log *slog.Logger, drainTime time.Duration) (*Host, error) {
 	line, err := dialLine(ctx, unixSocketPath)
 	if err != nil {
 		return nil, err
 	}
 	run, cancel := context.WithCancel(context.Background())
-	h := &Host{path: unixSocketPath, log: log, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
+	h := &Host{
+		path: unixSocketPath, log: log, drainTime: drainTime, opening: make(chan struct{}, maxOpening),
+		cancel: cancel, done: make(chan struct{}), changed: make(chan struct{}),
+	}
 	guard.Go("keep a guest's serial line", func() { h.run(run, line) })
 	return h, nil
 }
@@ -83,10 +103,14 @@ func (h *Host) run(ctx context.Context, line net.Conn) {
 			}
 		}
 		if line != nil {
+			began := time.Now()
 			err := guard.Run("serve a guest's serial line", func() error { return h.serve(ctx, line) })
 			line = nil
 			h.log.Debug("session with guest ended", "err", err)
-			if err == nil {
+			if errors.Is(err, errForeign) {
+				h.complain.Do(func() { h.log.Warn("the guest has broken its line", "err", err) })
+			}
+			if time.Since(began) >= steadySession {
 				pause = redialFirst
 			}
 		}
@@ -101,13 +125,32 @@ func (h *Host) run(ctx context.Context, line net.Conn) {
 	}
 }
 
-// serve runs sessions on a connected line until one fails. It returns nil if
-// there has been one.
+// patientWriter writes to a line for as long as the guest takes something. A
+// line that stands still is closed, which ends its session.
+type patientWriter struct{ line net.Conn }
+
+func (w patientWriter) Write(p []byte) (int, error) {
+	total := 0
+	for total < len(p) {
+		if err := w.line.SetWriteDeadline(time.Now().Add(stallTime)); err != nil {
+			return total, err
+		}
+		n, err := w.line.Write(p[total:min(len(p), total+maxFrame)])
+		total += n
+		if err != nil {
+			_ = w.line.Close()
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// serve runs a session on a connected line and returns why it ended.
 func (h *Host) serve(ctx context.Context, line net.Conn) error {
 	defer line.Close()
 	defer context.AfterFunc(ctx, func() { _ = line.Close() })()
 
-	enc := newEncoder(line)
+	enc := newEncoder(patientWriter{line})
 	defer func() {
 		_ = line.Close()
 		enc.stop()
@@ -119,16 +162,25 @@ func (h *Host) serve(ctx context.Context, line net.Conn) error {
 		return err
 	}
 	c := &carrier{dec: dec, enc: enc, own: own, unread: func() { _ = line.Close() }}
-	session, err := yamux.Client(c, muxConfig(h.log))
+	g := newGate(c,
+		func() { _ = line.SetReadDeadline(time.Unix(1, 0)) },
+		func() { _ = line.SetReadDeadline(time.Time{}) })
+	session, err := yamux.Client(g, muxConfig(h.log, windowToHost))
 	if err != nil {
 		return fmt.Errorf("start session with guest: %w", err)
 	}
-	h.set(session)
+	h.set(&hostSession{session, enc, func(s *yamux.Stream) { g.drain(s, h.drainTime) }})
 	<-session.CloseChan()
 	h.set(nil)
 	_ = session.Close() // waits for its goroutines; always nil
-	h.log.Debug("guest left the session", "err", c.err)
-	return nil
+	return g.err
+}
+
+// hostSession is a session and what its connections are made of.
+type hostSession struct {
+	*yamux.Session
+	enc   *encoder
+	drain func(*yamux.Stream)
 }
 
 // synchronise sends reset markers until the guest has answered one.
@@ -169,7 +221,7 @@ func synchronise(dec *decoder, enc *encoder) (nonce, error) {
 	}
 }
 
-func (h *Host) set(s *yamux.Session) {
+func (h *Host) set(s *hostSession) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.session = s
@@ -181,12 +233,18 @@ func (h *Host) set(s *yamux.Session) {
 // isn't there yet and tries again when the session is lost meanwhile, until
 // ctx ends. Nothing listening there is ErrRefused.
 func (h *Host) Open(ctx context.Context, port uint32) (net.Conn, error) {
-	for {
+	select {
+	case h.opening <- struct{}{}:
+		defer func() { <-h.opening }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("connect to port %d of the guest: %w", port, context.Cause(ctx))
+	}
+	for pause := redialFirst; ; pause = min(2*pause, redialLast) {
 		session, err := h.await(ctx)
 		if err != nil {
 			return nil, err
 		}
-		c, err := openStream(ctx, session, port)
+		c, err := session.open(ctx, port)
 		switch {
 		case err == nil:
 			return c, nil
@@ -198,13 +256,13 @@ func (h *Host) Open(ctx context.Context, port uint32) (net.Conn, error) {
 		h.log.Debug("open stream again", "port", port, "err", err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(redialFirst):
+		case <-time.After(pause):
 		}
 	}
 }
 
 // await returns the current session or waits for one.
-func (h *Host) await(ctx context.Context) (*yamux.Session, error) {
+func (h *Host) await(ctx context.Context) (*hostSession, error) {
 	for {
 		h.mu.Lock()
 		session, changed := h.session, h.changed
@@ -222,14 +280,15 @@ func (h *Host) await(ctx context.Context) (*yamux.Session, error) {
 	}
 }
 
-// openStream asks for a port on a new stream: 4 bytes big-endian, answered by
-// one byte.
-func openStream(ctx context.Context, session *yamux.Session, port uint32) (net.Conn, error) {
-	stream, err := session.OpenStream()
+// open asks for a port on a new stream: 4 bytes big-endian, answered by one
+// byte.
+func (s *hostSession) open(ctx context.Context, port uint32) (net.Conn, error) {
+	stream, err := s.OpenStream()
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
 	}
-	c := newConn(stream, session, port)
+	c := newConn(stream, s.Session, s.enc, s.drain)
+	c.addr = Addr(port)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	var reply [1]byte
 	if _, err = c.Write(binary.BigEndian.AppendUint32(nil, port)); err == nil {

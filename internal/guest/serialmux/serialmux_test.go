@@ -404,7 +404,7 @@ func TestPanicEndsTheSession(t *testing.T) {
 	enc := newEncoder(io.Discard)
 	defer func() { enc.stop(); <-enc.done }()
 	c := &carrier{dec: newDecoder(buggyLine{}), enc: enc, unread: func() {}}
-	session, err := yamux.Client(c, muxConfig(slog.New(slog.DiscardHandler)))
+	session, err := yamux.Client(c, muxConfig(slog.New(slog.DiscardHandler), windowToHost))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package serialmux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,9 +18,13 @@ import (
 	"banger/internal/guard"
 )
 
-// window is how much of one stream may be on its way: enough to keep an
-// emulated guest busy while the host is scheduled away.
-const window = 8 << 20
+// How much of one stream may be on its way: enough to keep an emulated guest
+// busy while the host is scheduled away. What a guest has sent and nobody has
+// read is in the host's memory.
+const (
+	windowToGuest = 8 << 20
+	windowToHost  = 2 << 20
+)
 
 // maxFrame bounds one yamux frame, so that a bulk transfer leaves room for the
 // keystrokes of other streams.
@@ -28,7 +33,9 @@ const maxFrame = 128 << 10
 // muxConfig sets yamux up without any timer of its own: a paused or snapshotted
 // guest may be silent for as long as it likes, a dead VMM closes the socket,
 // and a restarted guest sends a marker.
-func muxConfig(log *slog.Logger) *yamux.Config {
+//
+// window is how much the other side may send on one stream before it is read.
+func muxConfig(log *slog.Logger, window uint32) *yamux.Config {
 	return &yamux.Config{
 		AcceptBacklog:          1024,
 		KeepAliveInterval:      time.Hour, // must be set although it is off
@@ -42,9 +49,17 @@ func muxConfig(log *slog.Logger) *yamux.Config {
 // which is normal here.
 type muxLogger struct{ log *slog.Logger }
 
-func (l muxLogger) Print(v ...any)            { l.log.Debug(strings.TrimSpace(fmt.Sprint(v...))) }
-func (l muxLogger) Printf(f string, v ...any) { l.log.Debug(strings.TrimSpace(fmt.Sprintf(f, v...))) }
-func (l muxLogger) Println(v ...any)          { l.log.Debug(strings.TrimSpace(fmt.Sprintln(v...))) }
+func (l muxLogger) Print(v ...any)            { l.say(func() string { return fmt.Sprint(v...) }) }
+func (l muxLogger) Printf(f string, v ...any) { l.say(func() string { return fmt.Sprintf(f, v...) }) }
+func (l muxLogger) Println(v ...any)          { l.say(func() string { return fmt.Sprintln(v...) }) }
+
+// say spares the formatting of what isn't logged: a guest can cause a message
+// with each frame.
+func (l muxLogger) say(what func() string) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug(strings.TrimSpace(what()))
+	}
+}
 
 // carrier is the line as one yamux session sees it. Closing it leaves the line
 // itself open for the next session.
@@ -59,8 +74,9 @@ type carrier struct {
 	err    error // why reading ended; others may read it once the session has closed
 }
 
-// Read reads payload. Its first error stays: yamux reads on after an error in
-// the middle of a frame, and would swallow the bytes of the next session.
+// Read reads payload. Its first error stays, unless it is a deadline: yamux
+// reads on after an error in the middle of a frame, and would swallow the bytes
+// of the next session.
 func (c *carrier) Read(p []byte) (n int, err error) {
 	// yamux calls this on a goroutine of its own.
 	panicked := guard.Run("decode a serial line", func() error {
@@ -77,8 +93,11 @@ func (c *carrier) Read(p []byte) (n int, err error) {
 func (c *carrier) read(p []byte) (int, error) {
 	for c.err == nil {
 		n, err := c.dec.Read(p)
-		if c.closed.Load() && err == nil {
+		switch {
+		case c.closed.Load() && err == nil:
 			err = net.ErrClosed
+		case errors.Is(err, os.ErrDeadlineExceeded) && !c.closed.Load():
+			return n, err // gate has something to tell meanwhile
 		}
 		var marker *markerError
 		if errors.As(err, &marker) && marker.nonce == c.own && !c.data {
@@ -93,7 +112,12 @@ func (c *carrier) read(p []byte) (int, error) {
 	return 0, errors.Join(net.ErrClosed, c.err)
 }
 
-func (c *carrier) Write(p []byte) (int, error) { return c.enc.write(p, c.closed.Load) }
+func (c *carrier) Write(p []byte) (int, error) {
+	if c.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	return c.enc.write(p)
+}
 
 func (c *carrier) Close() error {
 	c.closed.Store(true)
@@ -107,11 +131,16 @@ func (c *carrier) Close() error {
 type conn struct {
 	stream  *yamux.Stream
 	session *yamux.Session
+	enc     *encoder
+	drain   func(*yamux.Stream) // reads a closed stream to its end
 	addr    Addr
 
 	closed   atomic.Bool
 	reading  sync.Mutex // held while a Read is in yamux
-	deadline sync.Mutex // orders SetReadDeadline and Close
+	deadline sync.Mutex // orders SetReadDeadline, SetWriteDeadline and Close
+
+	writeUntil atomic.Pointer[time.Time] // nil: no deadline
+	wakeWriter *time.Timer               // rings at writeUntil; nil if there is none
 }
 
 // Addr is a port of the agent, as the address of a connection or listener.
@@ -122,8 +151,8 @@ func (Addr) Network() string { return "serial" }
 
 func (a Addr) String() string { return fmt.Sprintf("serial:%d", uint32(a)) }
 
-func newConn(stream *yamux.Stream, session *yamux.Session, port uint32) *conn {
-	return &conn{stream: stream, session: session, addr: Addr(port)}
+func newConn(stream *yamux.Stream, session *yamux.Session, enc *encoder, drain func(*yamux.Stream)) *conn {
+	return &conn{stream: stream, session: session, enc: enc, drain: drain}
 }
 
 // Read reads payload. An end that is due to the loss of the session is
@@ -146,9 +175,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, c.plainError(err)
 }
 
+// Write writes payload. It waits for a full line here, because yamux would wait
+// there whatever happens to the stream.
 func (c *conn) Write(p []byte) (int, error) {
 	total := 0
 	for len(p) > 0 {
+		if err := c.enc.await(c.cannotWrite); err != nil {
+			return total, err
+		}
 		n, err := c.stream.Write(p[:min(len(p), maxFrame)])
 		total += n
 		if err != nil {
@@ -157,6 +191,20 @@ func (c *conn) Write(p []byte) (int, error) {
 		p = p[n:]
 	}
 	return total, nil
+}
+
+// cannotWrite tells why it is of no use to wait for the line.
+func (c *conn) cannotWrite() error {
+	until := c.writeUntil.Load()
+	switch {
+	case c.closed.Load():
+		return net.ErrClosed
+	case c.session.IsClosed():
+		return yamux.ErrSessionShutdown
+	case until != nil && !time.Now().Before(*until):
+		return os.ErrDeadlineExceeded
+	}
+	return nil
 }
 
 // plainError turns yamux's errors into those that users of a net.Conn expect.
@@ -182,17 +230,14 @@ func (c *conn) Close() error {
 	err := c.stream.Close()
 	c.deadline.Lock()
 	_ = c.stream.SetReadDeadline(time.Unix(1, 0)) // wakes a pending Read; never fails
+	c.setWriteDeadline(time.Time{})
 	c.deadline.Unlock()
-	guard.Go("drain a stream", c.drain)
+	guard.Go("drain a stream", func() {
+		c.reading.Lock()
+		defer c.reading.Unlock()
+		c.drain(c.stream)
+	})
 	return err
-}
-
-// drain reads until the peer closes its side or the session ends.
-func (c *conn) drain() {
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	_ = c.stream.SetReadDeadline(time.Time{})
-	_, _ = io.Copy(io.Discard, c.stream)
 }
 
 func (c *conn) LocalAddr() net.Addr  { return c.addr }
@@ -211,4 +256,27 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.stream.SetReadDeadline(t)
 }
 
-func (c *conn) SetWriteDeadline(t time.Time) error { return c.stream.SetWriteDeadline(t) }
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.deadline.Lock()
+	defer c.deadline.Unlock()
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	c.setWriteDeadline(t)
+	return c.stream.SetWriteDeadline(t)
+}
+
+// setWriteDeadline sets the deadline of waiting for the line. It is called with
+// deadline locked.
+func (c *conn) setWriteDeadline(t time.Time) {
+	if c.wakeWriter != nil {
+		c.wakeWriter.Stop()
+		c.wakeWriter = nil
+	}
+	c.writeUntil.Store(nil)
+	if !t.IsZero() {
+		c.writeUntil.Store(&t)
+		c.wakeWriter = time.AfterFunc(time.Until(t), c.enc.wake)
+	}
+	c.enc.wake()
+}
