@@ -97,7 +97,8 @@ func systemState(systemctl func(args ...string) (string, error)) (guest.Ready, e
 		if err != nil {
 			return guest.Ready{}, fmt.Errorf("list failed units: %w", err)
 		}
-		return guest.Ready{State: state, Failed: firstFields(failed)}, nil
+		units := firstFields(failed)
+		return guest.Ready{State: state, Failed: units[:min(len(units), guest.MaxFailed)]}, nil
 	case "maintenance":
 		return guest.Ready{}, errors.New("the guest's systemd is in its rescue or emergency mode; see the VM's console log")
 	case "stopping":

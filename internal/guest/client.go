@@ -29,16 +29,25 @@ const (
 )
 
 // readyRetry is the pause before asking again whether the guest is ready,
-// when the agent is between the initramfs and the root filesystem.
-const readyRetry = 100 * time.Millisecond
+// when the agent is between the initramfs and the root filesystem. It grows up
+// to readyRetryLast, as a guest may cut each call off.
+const (
+	readyRetry     = 100 * time.Millisecond
+	readyRetryLast = 5 * time.Second
+)
 
-// maxLine bounds a line of JSON, in bytes; a BootConfig carries files.
-const maxLine = 64 << 20
+// The longest lines of JSON, in bytes. A request may be a BootConfig, which
+// carries files. A response comes from a guest; the longest that an agent sends
+// names MaxFailed units.
+const (
+	maxRequest  = 64 << 20
+	maxResponse = 64 << 10
+)
 
 // RemoteError is the agent's own answer that a call failed.
 type RemoteError struct {
 	Call Call
-	Msg  string // a sentence for the user
+	Msg  string // a sentence for the user, see Excerpt
 }
 
 func (e *RemoteError) Error() string { return e.Msg }
@@ -69,7 +78,7 @@ func (c *Client) Boot(ctx context.Context, config BootConfig) (BootResult, error
 func (c *Client) Ready(ctx context.Context) (Ready, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	for {
+	for pause := readyRetry; ; pause = min(2*pause, readyRetryLast) {
 		var r Ready
 		err := c.call(ctx, readyTimeout, CallReady, nil, &r)
 		var remote *RemoteError
@@ -79,7 +88,7 @@ func (c *Client) Ready(ctx context.Context) (Ready, error) {
 		select {
 		case <-ctx.Done():
 			return r, err
-		case <-time.After(readyRetry):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -199,17 +208,17 @@ func (c *Client) open(ctx context.Context, limit time.Duration, name Call, param
 // response reads the next response.
 func (s *stream) response(result any) error {
 	var r Response
-	if err := ReadLine(s.lines, &r); err != nil {
+	if err := readLine(s.lines, maxResponse, &r); err != nil {
 		return s.explain(fmt.Errorf("read the guest agent's answer to %s: %w", s.name, err))
 	}
 	if r.Error != "" {
-		return &RemoteError{Call: s.name, Msg: r.Error}
+		return &RemoteError{Call: s.name, Msg: Excerpt(r.Error)}
 	}
 	if result == nil {
 		return nil
 	}
 	if err := json.Unmarshal(r.Result, result); err != nil {
-		return fmt.Errorf("decode the guest agent's answer to %s: %w", s.name, err)
+		return fmt.Errorf("decode the guest agent's answer to %s: %s", s.name, Excerpt(err.Error()))
 	}
 	return nil
 }
@@ -241,16 +250,21 @@ func WriteLine(w io.Writer, v any) error {
 	return err
 }
 
-// ReadLine reads one line of JSON into v, and nothing behind it.
-func ReadLine(r *bufio.Reader, v any) error {
+// ReadLine reads a request, one line of JSON, into v, and nothing behind it.
+func ReadLine(r *bufio.Reader, v any) error { return readLine(r, maxRequest, v) }
+
+func readLine(r *bufio.Reader, limit int, v any) error {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) > limit {
+			return fmt.Errorf("a line of over %d bytes", limit)
+		}
 		line = append(line, part...)
 		switch {
 		case err == nil:
 			if err := json.Unmarshal(line, v); err != nil {
-				return fmt.Errorf("decode: %w", err)
+				return fmt.Errorf("decode: %s", Excerpt(err.Error()))
 			}
 			return nil
 		case !errors.Is(err, bufio.ErrBufferFull):
@@ -258,8 +272,6 @@ func ReadLine(r *bufio.Reader, v any) error {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
-		case len(line) > maxLine:
-			return fmt.Errorf("a line of over %d bytes", maxLine)
 		}
 	}
 }

@@ -3,14 +3,18 @@ package guest
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // serveCalls answers calls on a Unix socket by a function, which gets the
@@ -100,14 +104,85 @@ func TestRemoteErrorsAreTheAgentsWords(t *testing.T) {
 	}
 }
 
-func TestLinesMayBeLong(t *testing.T) {
+func TestRequestsMayBeLong(t *testing.T) {
 	data := make([]byte, 1<<20)
 	c := serveCalls(t, func(r Request, conn net.Conn) {
-		_ = WriteLine(conn, Response{Result: []byte(`{"init":"` + string(r.Params[:0]) + strings.Repeat("x", len(r.Params)) + `"}`)})
+		_ = WriteLine(conn, Response{Result: fmt.Appendf(nil, `{"init":"%d"}`, len(r.Params))})
 	})
 	r, err := c.Boot(t.Context(), BootConfig{Files: []File{{Path: "/f", Data: data}}})
-	if err != nil || len(r.Init) < len(data) {
-		t.Errorf("got %d bytes back, %v", len(r.Init), err)
+	if n, _ := strconv.Atoi(r.Init); err != nil || n < len(data) {
+		t.Errorf("%s bytes arrived, %v", r.Init, err)
+	}
+}
+
+// A guest's answers are neither kept nor repeated at any length.
+func TestLongAnswers(t *testing.T) {
+	for name, say := range map[string]func(net.Conn){
+		"error": func(conn net.Conn) { _ = WriteLine(conn, Response{Error: strings.Repeat("é", 20<<10)}) },
+		"line": func(conn net.Conn) {
+			for sent := 0; ; { // without an end
+				n, err := conn.Write([]byte(strings.Repeat("x", 64<<10)))
+				if err != nil {
+					return
+				}
+				if sent += n; sent > 4<<20 { // more than sockets hold
+					t.Error("the host reads a line without an end")
+					return
+				}
+			}
+		},
+		"field": func(conn net.Conn) {
+			_ = WriteLine(conn, Response{Result: []byte(`{"uptime":"` + strings.Repeat("x", 60<<10) + `"}`)})
+		},
+		"type": func(conn net.Conn) { _ = WriteLine(conn, strings.Repeat("x", 60<<10)) },
+		"number": func(conn net.Conn) {
+			_ = WriteLine(conn, Response{Result: []byte(`{"uptime":` + strings.Repeat("9", 60<<10) + `}`)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := serveCalls(t, func(_ Request, conn net.Conn) { say(conn) })
+			_, err := c.Health(t.Context())
+			if err == nil || len(err.Error()) > MaxText+100 {
+				t.Errorf("an error of %d bytes: %.100v", len(fmt.Sprint(err)), err)
+			}
+			if err != nil && !utf8.ValidString(err.Error()) {
+				t.Error("it was cut within a character")
+			}
+		})
+	}
+}
+
+// The longest answer that an agent gives is read.
+func TestLongestReady(t *testing.T) {
+	ready := Ready{State: "degraded"}
+	for range MaxFailed {
+		ready.Failed = append(ready.Failed, strings.Repeat("u", 255))
+	}
+	c := serveCalls(t, func(_ Request, conn net.Conn) {
+		result, err := json.Marshal(ready)
+		if err != nil {
+			t.Error(err)
+		}
+		_ = WriteLine(conn, Response{Result: result})
+	})
+	if r, err := c.Ready(t.Context()); err != nil || len(r.Failed) != MaxFailed {
+		t.Errorf("%d units, %v", len(r.Failed), err)
+	}
+}
+
+func TestExcerpt(t *testing.T) {
+	for said, want := range map[string]string{
+		"":                                 "",
+		"short\n":                          "short\n",
+		"bad\xff\xfe":                      "bad?",
+		strings.Repeat("x", MaxText):       strings.Repeat("x", MaxText),
+		strings.Repeat("é", MaxText):       strings.Repeat("é", (MaxText-len(ellipsis))/2) + ellipsis,
+		"x" + strings.Repeat("é", MaxText): "x" + strings.Repeat("é", (MaxText-len(ellipsis)-1)/2) + ellipsis,
+	} {
+		got := Excerpt(said)
+		if got != want || len(got) > MaxText {
+			t.Errorf("%.20q of %d bytes became %.20q of %d, want %d", said, len(said), got, len(got), len(want))
+		}
 	}
 }
 

@@ -114,9 +114,13 @@ type BootResult struct {
 // Ready answers CallReady.
 type Ready struct {
 	State  string        `json:"state"`            // "running", "degraded", or "none" without an init system
-	Failed []string      `json:"failed,omitempty"` // failed units, if degraded
+	Failed []string      `json:"failed,omitempty"` // failed units, if degraded; MaxFailed of them
 	Uptime time.Duration `json:"uptime"`           // when it became ready
 }
+
+// MaxFailed is how many failed units a Ready names; a unit's name has up to 255
+// bytes.
+const MaxFailed = 100
 
 // ExtractParams says where a tar stream goes. Owners are set to root; nothing
 // in the stream can be written outside Path.
