@@ -75,10 +75,11 @@ var mayImport = map[string][]string{
 	// Edges.
 	"internal/daemon": {"internal/api", "internal/paths", "internal/version"},
 	"internal/client": {"internal/api", "internal/paths", "internal/version"},
-	"internal/cli": {"internal/api", "internal/cli/progress", "internal/client", "internal/doctor", "internal/guest",
+	"internal/cli": {"internal/api", "internal/cli/progress", "internal/cli/termtext", "internal/client", "internal/doctor", "internal/guest",
 		"internal/paths", "internal/session", "internal/setup", "internal/version"},
 	"internal/cli/mandoc":        {"internal/cli"},
-	"internal/cli/progress":      {"internal/api"},
+	"internal/cli/progress":      {"internal/api", "internal/cli/termtext"},
+	"internal/cli/termtext":      {},
 	"internal/daemon/daemontest": {"internal/api", "internal/guest"}, // for tests only
 
 	// The guest's side.

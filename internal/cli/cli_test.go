@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"banger/internal/api"
+	"banger/internal/cli/termtext"
 	"banger/internal/session"
 )
 
@@ -107,7 +108,7 @@ func TestExitStatuses(t *testing.T) {
 
 func TestPrintError(t *testing.T) {
 	var out bytes.Buffer
-	printError(&out, multiError{
+	printError(termtext.NewWriter(&out), multiError{
 		api.Errorf(api.CodeHost, "no disk").WithHint("buy one"),
 		fmt.Errorf("open: %w", api.ErrNotFound),
 		&exitError{3},

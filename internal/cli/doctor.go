@@ -142,19 +142,19 @@ func printFindings(e *env, report doctorReport) error {
 	prefix := sudo(e)
 	var text strings.Builder
 	for _, f := range report.Findings {
-		fmt.Fprintf(&text, "%-4s  %s: %s\n", f.Status, f.Name, f.Detail)
+		fmt.Fprintf(&text, "%-4s  %s: %s\n", f.Status, f.Name, indent(f.Detail))
 		if f.Cost != "" {
-			fmt.Fprintf(&text, "      costs: %s\n", f.Cost)
+			fmt.Fprintf(&text, "      costs: %s\n", indent(f.Cost))
 		}
 		for _, fix := range f.Mend {
 			fmt.Fprintf(&text, "      mend:  %s\n", strings.Join(append(prefix, fix.Argv...), " "))
 		}
 		if f.Advice != "" {
-			fmt.Fprintf(&text, "      note:  %s\n", f.Advice)
+			fmt.Fprintf(&text, "      note:  %s\n", indent(f.Advice))
 		}
 	}
 	if h := report.Host; h != nil && h.KVM.Detail != "" {
-		fmt.Fprintf(&text, "      KVM, tried %s: %s\n", h.KVM.At.Local().Format("2006-01-02 15:04"), h.KVM.Detail)
+		fmt.Fprintf(&text, "      KVM, tried %s: %s\n", h.KVM.At.Local().Format("2006-01-02 15:04"), indent(h.KVM.Detail))
 	}
 	if report.Usable {
 		text.WriteString("\nbanger can run VMs on this host\n")
@@ -192,7 +192,7 @@ func mend(ctx context.Context, e *env, fixes []doctor.Fix) error {
 		argv := append(prefix[:len(prefix):len(prefix)], fix.Argv...)
 		e.notice("running: %s", strings.Join(argv, " "))
 		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = e.stdin, e.stderr, e.stderr
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = e.stdin, e.rawStderr, e.rawStderr // the host's own tools
 		if err := cmd.Run(); err != nil {
 			e.notice("%s: %v", argv[0], err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/cli/termtext"
 	"banger/internal/doctor"
 	"banger/internal/paths"
 	"banger/internal/setup"
@@ -17,7 +18,7 @@ import (
 func TestCheckFirecracker(t *testing.T) {
 	kvm := api.Host{Driver: "qemu", KVM: api.KVMProbe{Usable: true}}
 	var stderr bytes.Buffer
-	e := &env{stderr: &stderr, now: time.Now, located: true, location: paths.Layout{Data: t.TempDir(), Cache: t.TempDir()}}
+	e := &env{stderr: termtext.NewWriter(&stderr), rawStderr: &stderr, now: time.Now, located: true, location: paths.Layout{Data: t.TempDir(), Cache: t.TempDir()}}
 	if found := checkFirecracker(t.Context(), e, api.Host{Driver: "qemu"}, true); found != nil {
 		t.Errorf("without KVM: %+v", found)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/cli/progress"
+	"banger/internal/cli/termtext"
 	"banger/internal/client"
 	"banger/internal/doctor"
 	"banger/internal/paths"
@@ -24,14 +25,20 @@ const daemonVariable = "BANGER_DAEMON"
 
 // env is what commands work with; tests put their own things into it.
 type env struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	stdinTTY       bool
-	stdoutTTY      bool
-	drawable       bool // stderr is a terminal that progress can be drawn on
-	version        string
-	now            func() time.Time
-	signals        *signals
+	stdin io.Reader
+	// stdout and stderr escape what a terminal would obey (see termtext): what
+	// guests, images and servers say is among what commands print.
+	stdout, stderr *termtext.Writer
+	// rawStdout and rawStderr are the same without that: for sessions, whose
+	// output is theirs, and for what makes its own escape sequences.
+	rawStdout, rawStderr io.Writer
+
+	stdinTTY  bool
+	stdoutTTY bool
+	drawable  bool // stderr is a terminal that progress can be drawn on
+	version   string
+	now       func() time.Time
+	signals   *signals
 	// runSession runs a command or a shell in a guest.
 	runSession func(context.Context, session.Options) (session.Result, error)
 	// exec replaces this process by a program.
@@ -46,7 +53,9 @@ type env struct {
 
 func newEnv(stdin io.Reader, stdout, stderr io.Writer, s *signals) *env {
 	return &env{
-		stdin: stdin, stdout: stdout, stderr: stderr,
+		stdin:  stdin,
+		stdout: termtext.NewWriter(stdout), stderr: termtext.NewWriter(stderr),
+		rawStdout: stdout, rawStderr: stderr,
 		stdinTTY: isTerminal(stdin), stdoutTTY: isTerminal(stdout), drawable: isDrawable(stderr),
 		version:    version.String(),
 		now:        time.Now,
@@ -107,11 +116,14 @@ func (e *env) close() {
 	if e.opened != nil {
 		e.opened.Close()
 	}
+	// What they keep, half a character, is lost with what they write to.
+	_ = e.stdout.Close()
+	_ = e.stderr.Close()
 }
 
 // notice tells the user something that isn't the output asked for.
 func (e *env) notice(format string, args ...any) {
-	fmt.Fprintf(e.stderr, format+"\n", args...)
+	fmt.Fprintln(e.stderr, indent(fmt.Sprintf(format, args...)))
 }
 
 // call makes a plain call to bangerd.
@@ -131,7 +143,7 @@ func stream[Req, Reply any](ctx context.Context, e *env, route api.Stream[Req, R
 		var none Reply
 		return none, err
 	}
-	display := progress.New(e.stderr, e.drawable, e.now)
+	display := progress.New(e.rawStderr, e.drawable, e.now)
 	defer display.Close()
 	return client.Stream(ctx, c, route, req, display.Progress, args...)
 }

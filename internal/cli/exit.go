@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"banger/internal/api"
+	"banger/internal/cli/termtext"
 	"banger/internal/session"
 )
 
@@ -101,7 +101,7 @@ func describe(err error) *api.Error {
 }
 
 // printError tells the user what failed and what to do about it.
-func printError(w io.Writer, err error) {
+func printError(w *termtext.Writer, err error) {
 	var exit *exitError
 	var several multiError
 	switch {
@@ -114,11 +114,15 @@ func printError(w io.Writer, err error) {
 		return
 	}
 	e := describe(err)
-	fmt.Fprintf(w, "banger: %s\n", e.Msg)
+	fmt.Fprintf(w, "banger: %s\n", indent(e.Msg))
 	if e.Hint != "" {
-		fmt.Fprintf(w, "  hint: %s\n", e.Hint)
+		fmt.Fprintf(w, "  hint: %s\n", indent(e.Hint))
 	}
 }
+
+// indent sets further lines in, so that no text can pretend to be another
+// message.
+func indent(text string) string { return strings.ReplaceAll(text, "\n", "\n        ") }
 
 // newExitCodes is a help topic, made from the table.
 func newExitCodes() *cobra.Command {

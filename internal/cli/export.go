@@ -12,6 +12,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/cli/progress"
+	"banger/internal/cli/termtext"
 )
 
 // exportOptions are the flags of image export and kernel export.
@@ -46,7 +47,7 @@ func runExport(ctx context.Context, e *env, route api.Stream[api.ExportImage, ap
 		return printJSON(e.stdout, written)
 	}
 	e.notice("wrote %s", progress.Bytes(written.Bytes))
-	if _, err := fmt.Fprintln(e.stdout, sumLine(written.SHA256, file)); err != nil {
+	if _, err := fmt.Fprintln(e.stdout, sumLine(termtext.Line(written.SHA256), file)); err != nil {
 		return fmt.Errorf("write checksum: %w", err)
 	}
 	return nil

@@ -1,30 +1,43 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"banger/internal/cli/termtext"
 )
 
-// printJSON writes v, indented for people.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+// printJSON writes v, indented for people. It is safe on a terminal, and exact.
+func printJSON(w *termtext.Writer, v any) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	err := enc.Encode(v)
+	if err == nil {
+		_, err = io.WriteString(w, termtext.JSON(text.String()))
+	}
+	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil
 }
 
-// printTable writes rows in columns; the first row is the heading.
-func printTable(w io.Writer, rows [][]string) error {
+// printTable writes rows in columns; the first row is the heading. No cell can
+// make another one, or a line.
+func printTable(w *termtext.Writer, rows [][]string) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(table, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = termtext.Line(cell)
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write table: %w", err)
@@ -38,7 +51,7 @@ func printMade(e *env, name string, made any, asJSON bool) error {
 	if asJSON {
 		return printJSON(e.stdout, made)
 	}
-	if _, err := fmt.Fprintln(e.stdout, name); err != nil {
+	if _, err := fmt.Fprintln(e.stdout, termtext.Line(name)); err != nil {
 		return fmt.Errorf("write name: %w", err)
 	}
 	return nil

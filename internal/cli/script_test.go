@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"banger/internal/cli/termtext"
 	"banger/internal/client"
 	"banger/internal/daemon"
 	"banger/internal/daemon/daemontest"
@@ -48,10 +50,23 @@ func testVersion() string { return cmp.Or(os.Getenv(versionVariable), "v1.0.0") 
 func scriptBanger() int {
 	ctx, s := watchSignals(context.Background())
 	defer s.close()
-	e := newEnv(os.Stdin, os.Stdout, os.Stderr, s)
+	e := newEnv(os.Stdin, guarded{os.Stdout}, guarded{os.Stderr}, s)
 	e.version = testVersion()
 	e.runSession = localSession
 	return run(ctx, e, os.Args[1:])
+}
+
+// guarded is output that ends the program if a terminal would obey it: no
+// script has a reason for that.
+type guarded struct{ io.Writer }
+
+func (g guarded) Write(p []byte) (int, error) {
+	for _, r := range string(p) {
+		if termtext.Unsafe(r) && r != '\n' && r != '\t' {
+			panic(fmt.Sprintf("%q in the output %q", r, p))
+		}
+	}
+	return g.Writer.Write(p)
 }
 
 // localSession runs a session's command here, once the guest answers. The

@@ -66,7 +66,7 @@ func installFirecracker(ctx context.Context, e *env, o setupOptions, release set
 	}
 	dir := layout.FirecrackerDir()
 	before, found := setup.Installed(dir)
-	display := progress.New(e.stderr, e.drawable, e.now)
+	display := progress.New(e.rawStderr, e.drawable, e.now)
 	there, err := setup.Install(ctx, setup.Options{
 		Release:  release,
 		Mirror:   o.mirror,

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/cli/termtext"
 	"banger/internal/setup"
 )
 
@@ -55,7 +56,10 @@ func setupEnv(t *testing.T) (e *env, stdout, stderr *bytes.Buffer) {
 	t.Helper()
 	t.Setenv("BANGER_HOME", t.TempDir())
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
-	return &env{stdout: stdout, stderr: stderr, now: time.Now}, stdout, stderr
+	return &env{
+		stdout: termtext.NewWriter(stdout), stderr: termtext.NewWriter(stderr),
+		rawStdout: stdout, rawStderr: stderr, now: time.Now,
+	}, stdout, stderr
 }
 
 func TestSetup(t *testing.T) {

@@ -118,7 +118,7 @@ func explainKept(err error) error {
 	hint := fmt.Sprintf("VM %s is kept; see what it did with: banger vm logs %s; delete it with: banger vm delete --force %s",
 		failed.VM, failed.VM, failed.VM)
 	if failed.Hint != "" {
-		hint = failed.Hint + "\n        " + hint
+		hint = failed.Hint + "\n" + hint
 	}
 	return failed.WithHint("%s", hint)
 }

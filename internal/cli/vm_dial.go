@@ -48,7 +48,7 @@ func runVMDial(ctx context.Context, e *env, name string, port uint32) error {
 		_, _ = io.Copy(conn, e.stdin)
 		_ = conn.CloseWrite()
 	}()
-	_, err = io.Copy(e.stdout, conn)
+	_, err = io.Copy(e.rawStdout, conn)
 	if ctx.Err() != nil {
 		// ssh ends its ProxyCommand by SIGHUP, and shares its stderr: there is
 		// nothing to say.

@@ -191,7 +191,7 @@ func enter(ctx context.Context, e *env, vm api.VM, o session.Options) error {
 	}
 	o.Access = access
 	o.Dial = func(ctx context.Context) (net.Conn, error) { return c.DialGuest(ctx, vm.ID, guest.PortSSH) }
-	o.Stdin, o.Stdout, o.Stderr = e.stdin, e.stdout, e.stderr
+	o.Stdin, o.Stdout, o.Stderr = e.stdin, e.rawStdout, e.rawStderr
 	if len(o.Command) > 0 {
 		forwarded, stop := e.signals.forwarded()
 		defer stop()

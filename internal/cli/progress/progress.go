@@ -5,9 +5,11 @@ package progress
 import (
 	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/cli/termtext"
 )
 
 // Display shows progress. Its methods may be called by several goroutines.
@@ -22,11 +24,25 @@ type Display interface {
 // New returns a display on w, with bars if that is a terminal.
 func New(w io.Writer, terminal bool, now func() time.Time) Display {
 	if terminal {
-		return newBars(w, now)
+		return escaping{newBars(w, now)}
 	}
 	d := newPlain(w, now)
 	d.watch()
-	return d
+	return escaping{d}
+}
+
+// escaping is a display that shows what a terminal would obey: file names of
+// images and the output of builds are among the details. Each text stays in
+// its line.
+type escaping struct{ Display }
+
+func (d escaping) Progress(p api.Progress) {
+	for _, field := range reflect.ValueOf(&p).Elem().Fields() {
+		if field.Kind() == reflect.String {
+			field.SetString(termtext.Line(field.String()))
+		}
+	}
+	d.Display.Progress(p)
 }
 
 // title is what people read of a phase.
