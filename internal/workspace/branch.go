@@ -29,6 +29,11 @@ func checkBranch(ctx context.Context, r *repository, branch, from string) (start
 	if from == "" || from == "HEAD" || from == "@" {
 		return "", nil
 	}
+	if strings.Contains(from, "@{") {
+		if err := r.copyReflogs(); err != nil {
+			return "", err
+		}
+	}
 	start, err = r.commit(ctx, from)
 	if err != nil {
 		return "", err

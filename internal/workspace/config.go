@@ -1,10 +1,17 @@
 package workspace
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+
+	"banger/internal/api"
 )
 
 // copiedSettings lists by "section.name" what goes into the guest's
@@ -48,13 +55,127 @@ type setting struct {
 // key is section and name, without what is between.
 func (s setting) key() string { return s.section + "." + s.name }
 
-// readSettings reads all settings that are in force in a repository, also the
-// user's and the system's, in the order in which later ones win.
-func readSettings(ctx context.Context, g git) ([]setting, error) {
-	out, err := g.output(ctx, "config", "--list", "-z")
+// readSettings reads all settings that are in force, in the order in which
+// later ones win. Files that the repository's own configuration includes don't
+// count. tmp is an empty directory.
+func (r *repository) readSettings(ctx context.Context, tmp string) error {
+	var own []setting
+	var err error
+	if r.gitDir != "" {
+		if own, err = readOwnSettings(ctx, r.location, tmp); err != nil {
+			return err
+		}
+	}
+	if r.user, err = readUserSettings(ctx, r.gitDir, tmp); err != nil {
+		return err
+	}
+	r.settings = append(slices.Clip(r.user), own...)
+	r.format = "sha1"
+	if s := r.ownSetting("extensions.objectformat"); s != "" {
+		r.format = s
+	}
+	if s := r.ownSetting("extensions.refstorage"); s != "" && s != "files" && s != "reftable" {
+		return api.Errorf(api.CodeInvalid, "%s stores its refs in an unknown way, %q", r.top, s).
+			WithHint("git clone it and use the clone")
+	}
+	return nil
+}
+
+// readOwnSettings reads the configuration of a repository and, where it has
+// one, of its worktree.
+func readOwnSettings(ctx context.Context, at location, tmp string) ([]setting, error) {
+	own, err := readConfig(ctx, at.commonDir, "config", tmp)
 	if err != nil {
 		return nil, err
 	}
+	more, err := readConfig(ctx, at.gitDir, "config.worktree", tmp)
+	if err != nil || !isTrue(lastSetting(own, "extensions.worktreeconfig")) {
+		return own, err
+	}
+	return append(own, more...), nil
+}
+
+// readConfig has git read one configuration file, which it is given as its
+// input, and nothing else.
+func readConfig(ctx context.Context, dir, name, tmp string) ([]setting, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open git directory: %w", err)
+	}
+	defer root.Close()
+	data, err := readEssential(root, name, maxConfigFile)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	g := git{dir: tmp}.with("GIT_DIR=" + tmp)
+	out, err := g.filter(ctx, bytes.NewReader(data), "config", "--file", "-", "--no-includes", "--list", "-z")
+	var failed *gitError
+	if errors.As(err, &failed) {
+		return nil, api.Errorf(api.CodeInvalid, "%s can't be read: %v", filepath.Join(dir, name), err).
+			WithHint("see what git config --list says there")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseSettings(out), nil
+}
+
+// readUserSettings reads the system's and the user's configuration. gitDir is
+// that of the repository, on which it can depend what they include.
+func readUserSettings(ctx context.Context, gitDir, tmp string) ([]setting, error) {
+	if gitDir == "" {
+		gitDir = tmp
+	}
+	// Given one file, git reads besides it only what tells that there is a
+	// repository and in which format, without what its configuration includes.
+	// The repository's HEAD and configuration were found to be files.
+	g := git{dir: tmp}.with("GIT_DIR=" + gitDir)
+	var settings []setting
+	for _, source := range userConfigs() {
+		out, err := g.output(ctx, slices.Concat([]string{"config"}, source, []string{"--includes", "--list", "-z"})...)
+		var failed *gitError
+		switch {
+		case errors.As(err, &failed) && source[0] == "--system":
+			continue // mostly, there is none
+		case errors.As(err, &failed):
+			return nil, api.Errorf(api.CodeInvalid, "git can't read your configuration: %v", err).
+				WithHint("see what git config --global --list says")
+		case err != nil:
+			return nil, err
+		}
+		settings = append(settings, parseSettings(out)...)
+	}
+	return settings, nil
+}
+
+// userConfigs are options that name the configurations that git reads in every
+// repository, see FILES in git-config(1).
+func userConfigs() [][]string {
+	var sources [][]string
+	if !isTrue(os.Getenv("GIT_CONFIG_NOSYSTEM")) {
+		sources = append(sources, []string{"--system"})
+	}
+	var files []string
+	if file, set := os.LookupEnv("GIT_CONFIG_GLOBAL"); set {
+		files = []string{file}
+	} else {
+		if dir, err := os.UserConfigDir(); err == nil {
+			files = append(files, filepath.Join(dir, "git/config"))
+		}
+		if home, err := os.UserHomeDir(); err == nil {
+			files = append(files, filepath.Join(home, ".gitconfig"))
+		}
+	}
+	for _, file := range files {
+		if _, err := os.Stat(file); err == nil {
+			sources = append(sources, []string{"--file", file})
+		}
+	}
+	return sources
+}
+
+// parseSettings reads what git config --list -z prints.
+func parseSettings(out []byte) []setting {
 	var settings []setting
 	for _, entry := range fields(out) {
 		key, value, hasValue := strings.Cut(entry, "\n")
@@ -71,21 +192,49 @@ func readSettings(ctx context.Context, g git) ([]setting, error) {
 		}
 		settings = append(settings, s)
 	}
-	return settings, nil
+	return settings
 }
 
-// guestConfig renders the configuration of the copy. clean says that it is a
-// clean checkout, which is never a sparse one.
-func (r *repository) guestConfig(clean bool) []byte {
+// ownSetting returns the value of a setting in the repository's own
+// configuration; "" if it isn't there.
+func (r *repository) ownSetting(key string) string {
+	return lastSetting(r.settings[len(r.user):], key)
+}
+
+func lastSetting(settings []setting, key string) string {
+	for _, s := range slices.Backward(settings) {
+		if s.sub == "" && s.key() == key {
+			return s.value
+		}
+	}
+	return ""
+}
+
+// configFor says what a configuration is for.
+type configFor int
+
+const (
+	configOfView  configFor = iota // git's work on the host
+	configOfCopy                   // the guest
+	configOfClean                  // the guest, with a clean checkout, which is never a sparse one
+)
+
+// config renders a configuration for what stands for the repository.
+func (r *repository) config(purpose configFor) []byte {
 	version := "0"
 	var extensions []setting
 	if r.format != "sha1" {
 		version = "1"
 		extensions = append(extensions, setting{section: "extensions", name: "objectformat", value: r.format})
 	}
-	partial := r.isPartial()
+	// On the host, git is not to fetch what is missing.
+	partial := purpose != configOfView && r.isPartial()
 	if partial {
 		version = "1"
+	}
+	if s := r.ownSetting("extensions.refstorage"); s != "" && purpose == configOfView {
+		version = "1"
+		extensions = append(extensions, setting{section: "extensions", name: "refstorage", value: s})
 	}
 	settings := []setting{
 		{section: "core", name: "repositoryformatversion", value: version},
@@ -97,13 +246,16 @@ func (r *repository) guestConfig(clean bool) []byte {
 		allowed := s.sub == "" && slices.Contains(copiedSettings, key) ||
 			s.sub != "" && slices.Contains(copiedSubSettings, key) ||
 			partial && slices.Contains(partialSettings, key) ||
-			!clean && slices.Contains(sparseSettings, key)
+			purpose != configOfClean && slices.Contains(sparseSettings, key)
 		// submodule.<name>.update can be a command, which the copy has no use for.
 		if !allowed || key == "submodule.update" && strings.HasPrefix(s.value, "!") {
 			continue
 		}
 		s.sub, s.value = withoutCredentials(s.sub), withoutCredentials(s.value)
 		settings = append(settings, s)
+	}
+	if purpose == configOfView {
+		return renderSettings(append(settings, r.userSettings()...))
 	}
 	settings = append(settings,
 		// The index knows the host's inodes, owners and change times. With
@@ -113,6 +265,19 @@ func (r *repository) guestConfig(clean bool) []byte {
 		setting{section: "core", name: "checkstat", value: "minimal"},
 	)
 	return renderSettings(settings)
+}
+
+// userSettings are those of the user's that tell how files are stored. git
+// knows them on the host, unless they are included for this repository only.
+func (r *repository) userSettings() []setting {
+	var settings []setting
+	for _, s := range r.user {
+		switch key := s.key(); {
+		case s.section == "filter", key == "core.excludesfile", key == "core.attributesfile":
+			settings = append(settings, s)
+		}
+	}
+	return settings
 }
 
 // renderSettings writes a configuration file in git's syntax.
@@ -141,8 +306,9 @@ var (
 // isTrue reads a boolean of git's configuration.
 func isTrue(value string) bool {
 	switch strings.ToLower(value) {
-	case "true", "yes", "on", "1":
+	case "true", "yes", "on":
 		return true
 	}
-	return false
+	n, err := strconv.ParseInt(value, 0, 64)
+	return err == nil && n != 0
 }

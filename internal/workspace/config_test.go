@@ -45,9 +45,10 @@ func TestGuestConfig(t *testing.T) {
 	t.Parallel()
 	repo := newRepo(t)
 	secret := filepath.Join(t.TempDir(), "included")
-	write(t, filepath.Dir(secret), "included", "[http]\n\textraHeader = secret\n[user]\n\temail = work@example.com\n")
+	write(t, filepath.Dir(secret), "included", "[http]\n\textraHeader = secret\n[user]\n\temail = secret@example.com\n")
 	ran := filepath.Join(t.TempDir(), "ran")
 	for _, kv := range [][2]string{
+		{"user.email", "work@example.com"},
 		{"remote.origin.url", "https://me:secret@example.com/a.git"},
 		{"remote.origin.pushurl", "git@example.com:a.git"},
 		{"remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"},

@@ -10,15 +10,17 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"banger/internal/api"
 )
 
-// safeOptions keep git from running anything that a repository's configuration
-// names (a monitor, hooks, signature checks), from using the network for
+// safeOptions keep git from running what the user's configuration names, but
+// for filters (a monitor, hooks, signature checks), from using the network for
 // objects that a partial clone lacks, from writing an index in a form that
 // means something on this machine only, and from taking pains over small packs.
+// What a repository's configuration names is never known to git: see view.
 var safeOptions = []string{
 	"-c", "core.fsmonitor=false",
 	"-c", "core.hooksPath=/dev/null",
@@ -38,7 +40,7 @@ var safeOptions = []string{
 // mix tracing into its messages.
 var keptVariables = []string{
 	"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
-	"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM", "GIT_EXEC_PATH",
+	"GIT_EXEC_PATH",
 }
 
 // git runs git in a directory. Nothing it runs writes to the user's
@@ -80,7 +82,7 @@ type process struct {
 
 func (g git) process(ctx context.Context, args ...string) *process {
 	p := &process{
-		Cmd:     exec.CommandContext(ctx, "git", slices.Concat(safeOptions, args)...),
+		Cmd:     exec.CommandContext(ctx, "git", slices.Concat([]string{"--no-pager"}, safeOptions, args)...),
 		ctx:     ctx,
 		command: args[0],
 	}
@@ -88,14 +90,20 @@ func (g git) process(ctx context.Context, args ...string) *process {
 	p.Env = append(cleanEnv(), g.env...)
 	p.Stderr = &p.stderr
 	p.WaitDelay = 5 * time.Second
+	// A filter that git has started ends with it.
+	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.Cancel = func() error { return syscall.Kill(-p.Process.Pid, syscall.SIGKILL) }
 	return p
 }
 
 // explain turns what Run, Start or Wait returned into an error for people.
 func (p *process) explain(err error) error {
+	var obstacle *api.Error // see inWorktree
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(context.Cause(p.ctx), &obstacle):
+		return obstacle
 	case p.ctx.Err() != nil:
 		return fmt.Errorf("git %s: %w", p.command, context.Cause(p.ctx))
 	case errors.Is(err, exec.ErrNotFound):

@@ -2,10 +2,7 @@ package workspace
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +21,7 @@ type gitDir struct {
 	packs  []*os.File // of the repository's, to be sent beside what is in dir
 }
 
-// newGitDir is to fill dir, whose parent it may use too.
+// newGitDir is to fill dir.
 func newGitDir(p *part, dir string) *gitDir {
 	return &gitDir{
 		repo: p.repo, dir: dir, start: p.start, branch: p.branch, big: p.big,
@@ -49,7 +46,7 @@ func (g *gitDir) build(ctx context.Context) error {
 	}
 	steps := []func(context.Context) error{
 		g.writeConfig, g.writeRefs, g.writeShallow, g.borrowObjects, g.writeInfo, g.writeState, g.writeIndex,
-		g.pack, g.returnObjects,
+		g.pack, g.returnObjects, g.writeGuestConfig,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -59,84 +56,64 @@ func (g *gitDir) build(ctx context.Context) error {
 	return nil
 }
 
-func (g *gitDir) write(name string, data []byte) error {
-	path := filepath.Join(g.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("create git directory: %w", err)
-	}
-	if err := os.WriteFile(path, data, 0o644); err != nil {
-		return fmt.Errorf("write git directory: %w", err)
-	}
-	return nil
-}
+func (g *gitDir) write(name string, data []byte) error { return writeFile(g.dir, name, data) }
 
-// copy copies a file of the repository's, if there is one.
-func (g *gitDir) copy(from, name string) error {
-	data, err := readInside(from, name)
-	if err != nil || data == nil {
-		return err
-	}
-	return g.write(name, data)
-}
-
+// writeConfig writes a configuration without a word about remotes that have
+// what is missing, so that git doesn't ask them meanwhile.
 func (g *gitDir) writeConfig(context.Context) error {
-	return g.write("config", g.repo.guestConfig(g.start != ""))
+	return g.write("config", g.repo.config(configOfView))
+}
+
+func (g *gitDir) writeGuestConfig(context.Context) error {
+	if g.start != "" {
+		return g.write("config", g.repo.config(configOfClean))
+	}
+	return g.write("config", g.repo.config(configOfCopy))
 }
 
 func (g *gitDir) writeShallow(context.Context) error {
 	if !g.repo.isShallow() {
 		return nil
 	}
-	return g.copy(g.repo.commonDir, "shallow")
+	return copyExtra(g.repo.view.common, "shallow", g.dir)
 }
 
 // writeInfo copies what git knows of files apart from the tree.
-func (g *gitDir) writeInfo(ctx context.Context) error {
-	own, err := readInside(g.repo.commonDir, "info/exclude")
+func (g *gitDir) writeInfo(context.Context) error {
+	own, err := readExtra(g.repo.view.common, "info/exclude")
 	if err != nil {
 		return err
 	}
-	global, err := globalExcludes(ctx, g.repo.git)
-	if err != nil {
+	if err := g.write("info/exclude", append(g.repo.globalExcludes(), own...)); err != nil {
 		return err
 	}
-	if err := g.write("info/exclude", append(global, own...)); err != nil {
+	if err := copyExtra(g.repo.view.common, "info/attributes", g.dir); err != nil || g.start != "" {
 		return err
 	}
-	if err := g.copy(g.repo.commonDir, "info/attributes"); err != nil || g.start != "" {
-		return err
-	}
-	return g.copy(g.repo.gitDir, "info/sparse-checkout")
+	return copyExtra(g.repo.view.dir, "info/sparse-checkout", g.dir)
 }
 
 // globalExcludes returns the user's own ignore patterns, which the guest
 // doesn't have: without them, files that were left out would be reported as
 // untracked once they are made again. A repository's setting isn't believed,
 // as it could name any file.
-func globalExcludes(ctx context.Context, g git) ([]byte, error) {
-	path, err := g.line(ctx, "config", "--global", "--includes", "--type=path", "--get", "core.excludesFile")
-	var unset *gitError
-	switch {
-	case errors.As(err, &unset):
-		path = ""
-	case err != nil:
-		return nil, err
-	}
+func (r *repository) globalExcludes() []byte {
+	path := expandHome(lastSetting(r.user, "core.excludesfile"))
 	if path == "" {
 		dir, err := os.UserConfigDir()
 		if err != nil {
-			return nil, nil // no home, no such file
+			return nil // no home, no such file
 		}
 		path = filepath.Join(dir, "git", "ignore")
 	}
-	data, err := os.ReadFile(path)
+	data, err := readExtra(filepath.Dir(path), filepath.Base(path))
 	if err != nil || len(data) == 0 {
-		return nil, nil // git goes on without it as well
+		return nil // git goes on without it as well
 	}
 	if data[len(data)-1] != '\n' {
 		data = append(data, '\n')
 	}
-	return data, nil
+	return data
 }
 
 // writeIndex makes the index: a copy of the repository's, or that of a clean
@@ -146,52 +123,31 @@ func (g *gitDir) writeIndex(ctx context.Context) error {
 		_, err := g.git.output(ctx, "read-tree", g.start)
 		return err
 	}
-	path := filepath.Join(g.dir, "index")
-	copied, err := copyIndex(filepath.Join(g.repo.gitDir, "index"), path)
-	if err != nil || !copied {
+	root, err := os.OpenRoot(g.repo.view.dir)
+	if err != nil {
+		return fmt.Errorf("copy git index: %w", err)
+	}
+	defer root.Close()
+	// git compares the contents of files that are as new as the index, because
+	// their size and time alone don't tell whether they changed after it was
+	// written. So its time is kept.
+	if err := copyEssential(root, "index", g.dir, maxIndexFile); err != nil {
 		return err
+	}
+	path := filepath.Join(g.dir, "index")
+	if !exists(path) {
+		return nil
 	}
 	// Written anew, it is one file, without what fits this machine only. git
 	// marks the files that it couldn't tell from modified ones by size and
-	// time. It must compare what git in the guest will (guestConfig), for it
+	// time. It must compare what git in the guest will (see config), for it
 	// leaves out files that differ by inode or owner.
 	index := g.repo.git.with("GIT_INDEX_FILE="+path, "GIT_CONFIG_COUNT=2",
 		"GIT_CONFIG_KEY_0=core.checkStat", "GIT_CONFIG_VALUE_0=minimal",
 		"GIT_CONFIG_KEY_1=core.trustctime", "GIT_CONFIG_VALUE_1=false")
-	_, err = index.output(ctx, "update-index",
+	_, err = g.repo.inWorktree(ctx, index, "update-index",
 		"--no-split-index", "--no-untracked-cache", "--no-fsmonitor", "--force-write-index")
 	return err
-}
-
-// copyIndex copies an index with its modification time: git compares the
-// contents of files that are as new as the index, because their size and time
-// alone don't tell whether they changed after it was written. It reports
-// whether there was an index.
-func copyIndex(from, to string) (bool, error) {
-	src, err := os.Open(from)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("open git index: %w", err)
-	}
-	defer src.Close()
-	info, err := src.Stat()
-	if err != nil {
-		return false, fmt.Errorf("open git index: %w", err)
-	}
-	dst, err := os.Create(to)
-	if err != nil {
-		return false, fmt.Errorf("copy git index: %w", err)
-	}
-	_, err = io.Copy(dst, src)
-	if err := errors.Join(err, dst.Close()); err != nil {
-		return false, fmt.Errorf("copy git index: %w", err)
-	}
-	if err := os.Chtimes(to, info.ModTime(), info.ModTime()); err != nil {
-		return false, fmt.Errorf("copy git index: %w", err)
-	}
-	return true, nil
 }
 
 // head is the content of HEAD.

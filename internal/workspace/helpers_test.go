@@ -20,6 +20,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(filterProcessVariable) != "" {
+		if err := serveFilter(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	home, err := os.MkdirTemp("", "banger-home-")
 	if err == nil {
 		err = isolate(home)
@@ -44,6 +51,8 @@ const userConfig = `
 	allow = always
 [credential]
 	helper = store
+[banger]
+	safeDirectory = ~/shared
 `
 
 // isolate gives git a user in an empty home and keeps this machine's
@@ -66,7 +75,20 @@ func isolate(home string) error {
 			return err
 		}
 	}
+	if err := os.Mkdir(filepath.Join(home, "shared"), 0o755); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(home, ".gitconfig"), []byte(userConfig), 0o644)
+}
+
+// sharedDir makes a directory in the one that userConfig says is safe.
+func sharedDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(filepath.Join(os.Getenv("HOME"), "shared"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // run runs git in dir and returns what it prints.

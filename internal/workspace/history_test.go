@@ -65,10 +65,7 @@ func TestPushCopiesRepositories(t *testing.T) {
 			conflict(t, repo, "cherry-pick", "other")
 			return repo
 		},
-		"sha256": func(t *testing.T) string { return newRepo(t, "--object-format=sha256") },
-		"gitfile": func(t *testing.T) string {
-			return newRepo(t, "--separate-git-dir="+filepath.Join(t.TempDir(), "elsewhere"))
-		},
+		"sha256":   func(t *testing.T) string { return newRepo(t, "--object-format=sha256") },
 		"gc'ed":    func(t *testing.T) string { repo := newRepo(t); run(t, repo, "gc", "-q"); return repo },
 		"odd path": oddPath,
 		"no index": func(t *testing.T) string { repo := newRepo(t); mustRemove(t, repo, ".git/index"); return repo },
@@ -95,8 +92,11 @@ func TestPushCopiesRepositories(t *testing.T) {
 			return clone
 		},
 		"alternates": func(t *testing.T) string {
-			dir := t.TempDir()
-			run(t, dir, "clone", "-q", "--shared", newRepo(t), "first")
+			dir := sharedDir(t)
+			if err := os.Rename(newRepo(t), filepath.Join(dir, "origin")); err != nil {
+				t.Fatal(err)
+			}
+			run(t, dir, "clone", "-q", "--shared", "origin", "first")
 			run(t, dir, "clone", "-q", "--shared", "first", "second")
 			// A relative path leads on from there.
 			write(t, dir, "second/.git/objects/info/alternates", "../../../first/.git/objects\n")

@@ -17,18 +17,15 @@ func (g *gitDir) packCommand(selection ...string) []string {
 	return append(append(args, selection...), filepath.Join(g.dir, "objects/pack/pack"))
 }
 
-// borrowObjects lets the new repository use the host's objects until it has
-// its own. The host's directory goes by a name of ours, since a path can have
-// bytes that the file of alternates doesn't take.
-func (g *gitDir) borrowObjects(context.Context) error {
-	link := filepath.Join(filepath.Dir(g.dir), "objects")
-	if err := os.Symlink(filepath.Join(g.repo.commonDir, "objects"), link); err != nil {
-		return fmt.Errorf("link objects: %w", err)
-	}
-	return g.write(alternates, []byte(link+"\n"))
-}
-
+// alternates is the file of a git directory that names further directories of
+// objects.
 const alternates = "objects/info/alternates"
+
+// borrowObjects lets the new repository use the host's objects until it has
+// its own.
+func (g *gitDir) borrowObjects(context.Context) error {
+	return g.write(alternates, g.repo.view.alternates)
+}
 
 func (g *gitDir) returnObjects(context.Context) error {
 	if err := os.Remove(filepath.Join(g.dir, alternates)); err != nil {

@@ -58,18 +58,18 @@ func (p *Plan) Push(ctx context.Context, extract func(ctx context.Context, path 
 }
 
 func (p *Plan) push(ctx context.Context, extract func(context.Context, string, io.Reader) error, m *meter) error {
-	parts, err := p.parts(ctx)
+	tmp, err := os.MkdirTemp(tempDir(), "banger-workspace-")
+	if err != nil {
+		return fmt.Errorf("create a temporary directory: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	parts, err := p.parts(ctx, tmp)
 	if err != nil {
 		return err
 	}
 	for _, part := range parts {
 		m.expect(part.content.size())
 	}
-	tmp, err := os.MkdirTemp(tempDir(), "banger-workspace-")
-	if err != nil {
-		return fmt.Errorf("create a temporary directory: %w", err)
-	}
-	defer os.RemoveAll(tmp)
 	defer func() {
 		for _, one := range parts {
 			if one.gitDir != nil {
@@ -123,16 +123,20 @@ func transfer(ctx context.Context, parts []*part, tmp string, m *meter, extract 
 	return err
 }
 
-// parts finds all repositories of the workspace.
-func (p *Plan) parts(ctx context.Context) ([]*part, error) {
-	return appendParts(ctx, nil, &part{repo: p.repo, start: p.start, branch: p.branch, big: p.big})
+// parts finds all repositories of the workspace. They use tmp.
+func (p *Plan) parts(ctx context.Context, tmp string) ([]*part, error) {
+	repo, err := openRepository(ctx, p.info.HostPath, tmp)
+	if err != nil {
+		return nil, err
+	}
+	return appendParts(ctx, nil, &part{repo: repo, start: p.start, branch: p.branch, big: p.big}, tmp)
 }
 
 // appendParts lists the content of a repository and of those nested in it.
-func appendParts(ctx context.Context, parts []*part, one *part) ([]*part, error) {
+func appendParts(ctx context.Context, parts []*part, one *part, tmp string) ([]*part, error) {
 	parts = append(parts, one)
 	if one.start != "" {
-		return appendCleanParts(ctx, parts, one)
+		return appendCleanParts(ctx, parts, one, tmp)
 	}
 	files, nested, err := listWorktree(ctx, one.repo, one.prefix)
 	if err != nil {
@@ -140,11 +144,11 @@ func appendParts(ctx context.Context, parts []*part, one *part) ([]*part, error)
 	}
 	one.content = files
 	for _, dir := range nested {
-		repo, err := openNested(ctx, filepath.Join(one.repo.top, dir))
+		repo, err := openNested(ctx, filepath.Join(one.repo.top, dir), tmp)
 		if err != nil {
 			return nil, err
 		}
-		if parts, err = appendParts(ctx, parts, &part{repo: repo, prefix: path.Join(one.prefix, dir), big: one.big}); err != nil {
+		if parts, err = appendParts(ctx, parts, &part{repo: repo, prefix: path.Join(one.prefix, dir), big: one.big}, tmp); err != nil {
 			return nil, err
 		}
 	}
@@ -153,7 +157,7 @@ func appendParts(ctx context.Context, parts []*part, one *part) ([]*part, error)
 
 // appendCleanParts is appendParts for a clean checkout, whose submodules are
 // those that the host has at the same place, if they have the commit.
-func appendCleanParts(ctx context.Context, parts []*part, one *part) ([]*part, error) {
+func appendCleanParts(ctx context.Context, parts []*part, one *part, tmp string) ([]*part, error) {
 	t, err := listTree(ctx, one.repo, one.prefix, one.start)
 	if err != nil {
 		return nil, err
@@ -164,7 +168,7 @@ func appendCleanParts(ctx context.Context, parts []*part, one *part) ([]*part, e
 		if e.mode != modeSubmodule || !exists(filepath.Join(dir, ".git")) {
 			continue
 		}
-		repo, err := openNested(ctx, dir)
+		repo, err := openNested(ctx, dir, tmp)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +180,7 @@ func appendCleanParts(ctx context.Context, parts []*part, one *part) ([]*part, e
 			continue
 		}
 		sub := &part{repo: repo, prefix: path.Join(one.prefix, e.path), start: commit, big: one.big}
-		if parts, err = appendParts(ctx, parts, sub); err != nil {
+		if parts, err = appendParts(ctx, parts, sub, tmp); err != nil {
 			return nil, err
 		}
 	}

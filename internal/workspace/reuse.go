@@ -27,10 +27,10 @@ const (
 //
 // The packs are opened now, as a git gc may remove them at any time.
 func (g *gitDir) reusePacks(ctx context.Context) (reused bool, err error) {
-	objects := filepath.Join(g.repo.commonDir, "objects")
-	if info, err := os.Stat(filepath.Join(objects, "info/alternates")); err == nil && info.Size() > 0 {
+	if len(g.repo.objects) != 1 {
 		return false, nil // what is needed may be a small part of another's packs
 	}
+	objects := g.repo.objects[0]
 	names, err := packNames(objects)
 	if err != nil || len(names) > maxPacks || !g.isBig(objects, names) {
 		return false, err

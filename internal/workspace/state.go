@@ -37,7 +37,7 @@ func (g *gitDir) writeState(ctx context.Context) error {
 	}
 	var mentioned bytes.Buffer
 	for _, name := range names {
-		data, err := readInside(g.repo.gitDir, name)
+		data, err := readExtra(g.repo.gitDir, name)
 		if err != nil {
 			return err
 		}

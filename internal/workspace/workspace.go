@@ -12,18 +12,28 @@
 //     rebase, cherry-pick or bisect.
 //   - Each submodule that is checked out, and each untracked repository inside
 //     the working tree, in the same way and as a repository of its own.
-//   - Of the configuration: remotes (without credentials), branches, the
-//     user's name and address, and what tells how files are stored. See
-//     config.go for the list.
+//   - Of the configuration, the user's and the repository's own without what
+//     that includes: remotes (without credentials), branches, the user's name
+//     and address, and what tells how files are stored. See config.go for the
+//     list.
 //
 // Hooks, other reflogs than that of the stash, unreachable objects, Git LFS's
 // store, credentials and every other setting stay on the host. To find out
 // what is reachable takes long in a big history: from about 100,000 objects on
 // (see reuse.go), and in a partial clone, packs are copied with all they hold.
 //
-// The user's repository is only read. Settings in it that name programs are
-// overridden, and the only such program that can run is a clean filter, for a
-// file whose state can't be told by its time, as in any git status.
+// # What isn't trusted
+//
+// The user's repository is only read, and what is in it may be a stranger's.
+// git never reads its configuration, and so runs nothing that it names: git
+// works with a view of the repository (view.go). The only programs that run are
+// clean filters of the user's own configuration (such as Git LFS), for a file
+// whose state can't be told by its time, as in any git status.
+//
+// What a repository leads to outside of it, by a .git file, symbolic links or
+// alternates, counts only if it points back or the user has declared it safe
+// (trust.go). A named pipe, socket or device where a file should be is an error
+// and keeps nobody waiting (inside.go, obstacle.go).
 //
 // # Branches
 //
@@ -40,6 +50,7 @@ package workspace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -55,7 +66,6 @@ const defaultGuestPath = "/root/repo"
 
 // Plan is a checked request to copy a repository.
 type Plan struct {
-	repo   *repository
 	info   api.WorkspaceInfo
 	branch string // new branch in the guest, without refs/heads/; "" for none
 	start  string // commit of a clean checkout; "" for the working tree as it is
@@ -69,7 +79,12 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if err := checkDirectory(w.Path); err != nil {
 		return nil, err
 	}
-	repo, err := openRepository(ctx, w.Path)
+	tmp, err := os.MkdirTemp(tempDir(), "banger-workspace-")
+	if err != nil {
+		return nil, fmt.Errorf("create a temporary directory: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	repo, err := openRepository(ctx, w.Path, tmp)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +96,7 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 		return nil, api.Errorf(api.CodeInvalid, "the repository %s has no commit yet", repo.top).
 			WithHint("git commit, with --allow-empty if there is nothing to commit")
 	}
-	p := &Plan{repo: repo, branch: w.Branch, big: bigHistory}
+	p := &Plan{branch: w.Branch, big: bigHistory}
 	if p.start, err = checkBranch(ctx, repo, w.Branch, w.From); err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type hostFile struct {
 // listWorktree lists what belongs to the working tree for git. nested are the
 // paths of repositories in it: submodules and others.
 func listWorktree(ctx context.Context, r *repository, prefix string) (w *worktree, nested []string, err error) {
-	out, err := r.git.output(ctx, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	out, err := r.inWorktree(ctx, r.git, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
 		return nil, nil, err
 	}
