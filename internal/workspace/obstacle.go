@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 )
 
 // git opens the files that it takes its instructions from wherever it meets
@@ -22,11 +23,11 @@ const patience = 2 * time.Second
 func (r *repository) inWorktree(ctx context.Context, g git, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	search := time.AfterFunc(patience, func() {
+	search := time.AfterFunc(patience, guard.Func("search a working tree", func() {
 		if err := findObstacle(ctx, r.top); err != nil {
 			cancel(err)
 		}
-	})
+	}))
 	defer search.Stop()
 	return g.output(ctx, args...)
 }
