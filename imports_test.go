@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 		"internal/image/ext4", "internal/image/oci", "internal/image/oci/flatten", "internal/image/recipe", "internal/paths"},
 	"internal/image/recipe": {"internal/api", "internal/catalog", "internal/depot", "internal/hosttool", "internal/image/ext4",
 		"internal/mmdebstrap"},
-	"internal/vmm":       {"internal/api", "internal/procid"},
+	"internal/vmm":       {"internal/api", "internal/guest", "internal/procid"},
 	"internal/diskusage": {"internal/api", "internal/paths"},
 	"internal/download":  {"internal/api", "internal/hosttool"},
 	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool"},
@@ -61,7 +61,7 @@ var mayImport = map[string][]string{
 
 	"internal/vmm/kvmprobe":    {"internal/api"},
 	"internal/vmm/qemu":        {"internal/api", "internal/vmm", "internal/vmm/kvmprobe", "internal/guest", "internal/guest/serialmux"},
-	"internal/vmm/firecracker": {"internal/api", "internal/guest/halfclose", "internal/undo", "internal/vmm", "internal/vmm/kvmprobe"},
+	"internal/vmm/firecracker": {"internal/api", "internal/guest", "internal/guest/halfclose", "internal/undo", "internal/vmm", "internal/vmm/kvmprobe"},
 	"internal/vmm/vmmtest":     {"internal/guest", "internal/procid", "internal/vmm"},
 
 	// Policy.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"banger/internal/api"
@@ -97,20 +98,29 @@ func (m *Manager) cleanRuntime(ctx context.Context, rec Record) error {
 	return errors.Join(m.disconnect(ctx, rec), os.RemoveAll(m.cfg.Layout.VMRuntimeDir(rec.ID)))
 }
 
+// The pause after a failed wait for a guest grows, since a guest that answers
+// with an error each time would fill the log.
+const (
+	firstReadyPause = time.Second
+	lastReadyPause  = 10 * time.Minute
+)
+
 // watchReady asks the guest, in the background, to tell when its init has
 // finished, and writes that down.
 func (i *instance) watchReady() {
 	guard.Go("wait for a guest", func() {
 		client := guest.NewClient(i.machine.DialGuest)
+		pause := firstReadyPause
 		for i.ctx.Err() == nil {
 			state, err := client.Ready(i.ctx)
 			if err != nil {
 				i.manager.log.Warn("wait for the guest", "vm", i.name, "err", err)
-				sleep(i.ctx, time.Second)
+				sleep(i.ctx, pause)
+				pause = min(2*pause, lastReadyPause)
 				continue
 			}
 			if len(state.Failed) > 0 {
-				i.manager.log.Warn("units failed in the guest", "vm", i.name, "units", state.Failed)
+				i.manager.log.Warn("units failed in the guest", "vm", i.name, "units", guest.Excerpt(strings.Join(state.Failed, " ")))
 			}
 			if _, err := i.manager.records.update(i.ctx, i.id, func(r *Record) { r.Ready = r.Booted }); err != nil {
 				i.manager.log.Error("note that the guest is ready", "vm", i.name, "err", err)

@@ -145,21 +145,24 @@ func (m *Manager) spec(rec Record, a assets) vmm.Spec {
 	}
 }
 
-// healthRetry is the pause between tries to reach an agent that isn't there
-// yet. A driver's dial waits by itself where it can, so tries are few.
-const healthRetry = 20 * time.Millisecond
+// The pause between tries to reach an agent that isn't there yet. A driver's
+// dial waits by itself where it can, so tries are few.
+const (
+	firstHealthPause = 20 * time.Millisecond
+	lastHealthPause  = 500 * time.Millisecond
+)
 
 // awaitAgent waits until the guest's agent answers for the first time.
 func (m *Manager) awaitAgent(ctx context.Context, rec Record, inst *instance, ph *phases) error {
 	return ph.run("kernel-boot", "booting the kernel", func() error {
 		return m.talk(ctx, rec, inst, func(ctx context.Context, client *guest.Client) error {
-			for {
+			for pause := firstHealthPause; ; pause = min(2*pause, lastHealthPause) {
 				_, err := client.Health(ctx)
 				var refused *guest.RemoteError
 				if err == nil || errors.As(err, &refused) || ctx.Err() != nil {
 					return err
 				}
-				sleep(ctx, healthRetry)
+				sleep(ctx, pause)
 			}
 		})
 	})

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"banger/internal/guest"
 )
 
 // ConsoleTail is how much of a console FindPanic needs, in bytes: a panic's
@@ -42,7 +44,7 @@ func FindPanic(console string) string {
 	if match == nil {
 		return ""
 	}
-	return match[1]
+	return guest.Excerpt(match[1])
 }
 
 // LastBoot returns what a console has of the last boot, without the line that

@@ -76,9 +76,11 @@ func keepTail(f *os.File, offset int64, path string) error {
 func KeepLogsBounded(ctx context.Context, log *slog.Logger, paths ...string) {
 	ticker := time.NewTicker(logInterval)
 	defer ticker.Stop()
+	said := make(map[string]bool)
 	for {
 		for _, path := range paths {
-			if err := BoundLog(path); err != nil {
+			if err := BoundLog(path); err != nil && !said[path] { // it would be said each time
+				said[path] = true
 				log.Warn("a log can't be kept small", "error", err)
 			}
 		}

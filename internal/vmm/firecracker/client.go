@@ -4,19 +4,22 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"time"
+
+	"banger/internal/guest"
 )
 
 // apiTimeout bounds a request whose caller has no deadline.
 const apiTimeout = 60 * time.Second
 
-// maxReply is how much of a reply is read, in bytes. The longest, the whole
-// configuration of a VM, has a few KiB.
-const maxReply = 1 << 20
+// maxReply bounds a reply and, beside it, its header, in bytes. The longest that
+// is asked for has a few hundred.
+const maxReply = 64 << 10
 
 // client speaks Firecracker's API over one connection that is kept open.
 // Firecracker serves ten at most and handles one request at a time.
@@ -31,8 +34,9 @@ func newClient(dir string) *client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialUnix(ctx, dir, apiSocket)
 		},
-		MaxConnsPerHost:    1,
-		DisableCompression: true, // Firecracker's HTTP server knows none
+		MaxConnsPerHost:        1,
+		MaxResponseHeaderBytes: maxReply,
+		DisableCompression:     true, // Firecracker's HTTP server knows none
 	}}
 }
 
@@ -72,7 +76,7 @@ func (c *client) do(ctx context.Context, r request, result any) error {
 	}
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("ask Firecracker for %s: %w", what, err)
+		return fmt.Errorf("ask Firecracker for %s: %w", what, shorten(err))
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
@@ -80,15 +84,23 @@ func (c *client) do(ctx context.Context, r request, result any) error {
 		return fmt.Errorf("read Firecracker's answer to %s: %w", what, err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return &apiError{what, resp.StatusCode, faultMessage(data, resp.Status)}
+		return &apiError{what, resp.StatusCode, guest.Excerpt(faultMessage(data, resp.Status))}
 	}
 	if result == nil {
 		return nil
 	}
 	if err := json.Unmarshal(data, result); err != nil {
-		return fmt.Errorf("read Firecracker's answer to %s: %w", what, err)
+		return fmt.Errorf("read Firecracker's answer to %s: %s", what, guest.Excerpt(err.Error()))
 	}
 	return nil
+}
+
+// shorten cuts the text of an error that quotes a malformed reply.
+func shorten(err error) error {
+	if short := guest.Excerpt(err.Error()); short != err.Error() {
+		return errors.New(short)
+	}
+	return err
 }
 
 // faultMessage takes Firecracker's words out of an error's body. Malformed

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/vmm"
 )
 
@@ -120,7 +121,7 @@ func (m *Machine) explainEnd() error {
 	msg := "Firecracker ended at once: " + m.describeEnd()
 	m.mu.Unlock()
 	if !strings.Contains(msg, said) {
-		msg += "; it said: " + said
+		msg += "; it said: " + guest.Excerpt(said)
 	}
 	return api.Errorf(api.CodeHost, "%s", msg)
 }

@@ -62,9 +62,11 @@ func punchLog(path string) error {
 func keepLogsPunched(ctx context.Context, log *slog.Logger, paths ...string) {
 	ticker := time.NewTicker(punchInterval)
 	defer ticker.Stop()
+	said := make(map[string]bool)
 	for {
 		for _, path := range paths {
-			if err := punchLog(path); err != nil {
+			if err := punchLog(path); err != nil && !said[path] { // it would be said each time
+				said[path] = true
 				log.Warn("a log can't be kept small", "error", err)
 			}
 		}

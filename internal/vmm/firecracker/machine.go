@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/guard"
+	"banger/internal/guest"
 	"banger/internal/vmm"
 )
 
@@ -78,7 +79,7 @@ func (m *Machine) identify(ctx context.Context) error {
 	case err != nil:
 		return err
 	case info.ID != m.place.id:
-		return fmt.Errorf("it calls itself %q, not %q", info.ID, m.place.id)
+		return fmt.Errorf("it calls itself %.100q, not %q", info.ID, m.place.id)
 	case info.State == stateNotStarted:
 		return fmt.Errorf("its guest was never started")
 	}
@@ -148,7 +149,7 @@ func (m *Machine) describeEnd() string {
 	e.oomKills = vmm.OOMKills() > m.oom
 	e.console = vmm.ReadTail(m.spec.Console, vmm.ConsoleTail)
 	e.log = readLogTail(filepath.Join(m.place.logs, logName), logTail)
-	return e.describe()
+	return guest.Excerpt(e.describe())
 }
 
 // Handle returns what Adopt needs to find this machine again.

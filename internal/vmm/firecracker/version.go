@@ -22,7 +22,7 @@ var versionText = regexp.MustCompile(`^v?(\d+)\.(\d+)\.(\d+)(?:[-+].*)?$`)
 func parseVersion(text string) (version, error) {
 	match := versionText.FindStringSubmatch(text)
 	if match == nil {
-		return version{}, fmt.Errorf("parse Firecracker's version %q: it isn't of the form 1.2.3", text)
+		return version{}, fmt.Errorf("parse Firecracker's version %.100q: it isn't of the form 1.2.3", text)
 	}
 	var v version
 	for i, part := range []*int{&v.major, &v.minor, &v.patch} {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/vmm"
 )
 
@@ -64,7 +65,7 @@ var failures = []failure{
 // explain turns the log of a QEMU that ended before its monitor answered into
 // an error for the user.
 func explain(spec vmm.Spec, log string, state *os.ProcessState) error {
-	said := lastLines(log, 3)
+	said := guest.Excerpt(lastLines(log, 3))
 	for _, f := range failures {
 		match := f.pattern.FindStringSubmatch(log)
 		if match == nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"banger/internal/guard"
+	"banger/internal/guest"
 	"banger/internal/guest/serialmux"
 	"banger/internal/vmm"
 )
@@ -18,6 +19,9 @@ import (
 // drainTimeout is how long the monitor's last events may take to arrive once
 // the process has ended; they are in the socket's buffer by then.
 const drainTimeout = 2 * time.Second
+
+// warnInterval is the least time between two warnings of a kind.
+const warnInterval = time.Minute
 
 // Machine is a QEMU process that this bangerd is connected to. It implements
 // vmm.Machine.
@@ -40,16 +44,17 @@ type Machine struct {
 
 	mu     sync.Mutex
 	ending ending
-	reason string          // valid once done is closed
-	agent  *serialmux.Host // nil until the first DialGuest
-	closed bool            // no agent may be connected any more; the machine was closed or has ended
+	reason string               // valid once done is closed
+	agent  *serialmux.Host      // nil until the first DialGuest
+	closed bool                 // no agent may be connected any more; the machine was closed or has ended
+	warned map[string]time.Time // when a message was last logged by warn
 }
 
 func newMachine(spec vmm.Spec, h vmm.Handle, process *vmm.Process, log *slog.Logger) *Machine {
 	life, stop := context.WithCancel(context.Background())
 	return &Machine{
 		spec: spec, handle: h, process: process, log: log.With("vm", spec.Name, "pid", h.PID),
-		done: make(chan struct{}), oom: vmm.OOMKills(), life: life, stop: stop,
+		done: make(chan struct{}), oom: vmm.OOMKills(), life: life, stop: stop, warned: make(map[string]time.Time),
 	}
 }
 
@@ -86,7 +91,8 @@ func (m *Machine) noteEnd() string {
 	defer m.mu.Unlock()
 	m.ending.oomKills = vmm.OOMKills() > m.oom
 	err := guard.Run("find out why QEMU ended", func() error {
-		m.reason = m.ending.describe(vmm.ReadTail(m.spec.Console, vmm.ConsoleTail), vmm.ReadTail(logPath(m.spec), logTail), m.process.ExitState())
+		m.reason = guest.Excerpt(m.ending.describe(
+			vmm.ReadTail(m.spec.Console, vmm.ConsoleTail), vmm.ReadTail(logPath(m.spec), logTail), m.process.ExitState()))
 		return nil
 	})
 	if err != nil {
@@ -104,13 +110,24 @@ func (m *Machine) onEvent(e qmpEvent) {
 			Reason string `json:"reason"`
 		}
 		if err := json.Unmarshal(e.Data, &data); err != nil {
-			m.log.Warn("read QEMU's event", "event", e.Name, "error", err)
+			m.warn("QEMU's event "+e.Name+" isn't understood", err.Error())
 		}
 		m.mu.Lock()
 		m.ending.shutdown = data.Reason
 		m.mu.Unlock()
 	case "BLOCK_IO_ERROR":
-		m.log.Warn("a disk of the VM fails", "data", string(e.Data))
+		m.warn("a disk of the VM fails", string(e.Data))
+	}
+}
+
+// warn logs what a guest can cause as often as it likes, and so once a minute
+// at most.
+func (m *Machine) warn(message, detail string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := time.Now(); now.Sub(m.warned[message]) >= warnInterval {
+		m.warned[message] = now
+		m.log.Warn(message, "detail", guest.Excerpt(detail))
 	}
 }
 

@@ -6,15 +6,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
 
 	"banger/internal/guard"
+	"banger/internal/guest"
 )
 
 // qmpTimeout bounds a command whose caller has no deadline.
 const qmpTimeout = 10 * time.Second
+
+// maxMessage bounds a message of QEMU's, in bytes; the greeting, the longest of
+// those that are asked for, has a few hundred. A longer one ends the connection.
+const maxMessage = 64 << 10
 
 // errQMPClosed answers commands on a connection that has ended.
 var errQMPClosed = errors.New("QEMU's monitor has closed the connection")
@@ -39,7 +45,7 @@ type qmpError struct {
 	Desc  string `json:"desc"`
 }
 
-func (e *qmpError) Error() string { return e.Desc }
+func (e *qmpError) Error() string { return guest.Excerpt(e.Desc) }
 
 // qmpClient speaks the QEMU Machine Protocol over one connection
 // (https://www.qemu.org/docs/master/interop/qmp-spec.html). QEMU serves one
@@ -64,8 +70,13 @@ func dialQMP(ctx context.Context, socket string, onEvent func(qmpEvent)) (*qmpCl
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
 	}
+	return newQMP(ctx, conn, onEvent)
+}
+
+// newQMP negotiates on a connection, which it closes if that fails.
+func newQMP(ctx context.Context, conn net.Conn, onEvent func(qmpEvent)) (*qmpClient, error) {
 	c := &qmpClient{conn: conn, onEvent: onEvent, done: make(chan struct{}), waiting: map[uint64]chan qmpReply{}}
-	in := bufio.NewReader(conn)
+	in := bufio.NewReaderSize(conn, maxMessage)
 	if err := c.readGreeting(ctx, in); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -79,7 +90,7 @@ func dialQMP(ctx context.Context, socket string, onEvent func(qmpEvent)) (*qmpCl
 func (c *qmpClient) readGreeting(ctx context.Context, in *bufio.Reader) error {
 	// The deadline of the past makes a blocked read return.
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
-	line, err := in.ReadBytes('\n')
+	line, err := in.ReadSlice('\n')
 	if !stop() {
 		return fmt.Errorf("wait for QEMU's monitor: %w", context.Cause(ctx))
 	}
@@ -90,7 +101,7 @@ func (c *qmpClient) readGreeting(ctx context.Context, in *bufio.Reader) error {
 		QMP *json.RawMessage
 	}
 	if err := json.Unmarshal(line, &greeting); err != nil || greeting.QMP == nil {
-		return fmt.Errorf("read greeting of QEMU's monitor: %q isn't one", line)
+		return fmt.Errorf("read greeting of QEMU's monitor: %q isn't one", guest.Excerpt(string(line)))
 	}
 	return nil
 }
@@ -101,9 +112,11 @@ func (c *qmpClient) read(in *bufio.Reader) {
 	// Nothing but the end can follow a message that can't be decoded or handed
 	// out. Closing twice is harmless.
 	defer c.conn.Close()
-	messages := json.NewDecoder(in)
+	bounded := &io.LimitedReader{R: in}
+	messages := json.NewDecoder(bounded)
 	for {
 		var m qmpReply
+		bounded.N = maxMessage // beside what the decoder has read ahead
 		if err := messages.Decode(&m); err != nil {
 			return
 		}
@@ -139,7 +152,7 @@ func (c *qmpClient) Execute(ctx context.Context, command string, arguments, resu
 			return nil
 		}
 		if err := json.Unmarshal(m.Return, result); err != nil {
-			return fmt.Errorf("read QEMU's answer to %s: %w", command, err)
+			return fmt.Errorf("read QEMU's answer to %s: %s", command, guest.Excerpt(err.Error()))
 		}
 		return nil
 	case <-c.done:

@@ -2,17 +2,24 @@ package qemu
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"banger/internal/guest"
+	"banger/internal/vmm"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -159,4 +166,105 @@ func TestQMPGreeting(t *testing.T) {
 	if _, err := dialQMP(ctx, fakeQEMU(t, "", nothing), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a monitor that is taken: %v", err)
 	}
+}
+
+// A message without an end is given up, whatever it is part of.
+func TestEndlessMessages(t *testing.T) {
+	for name, begin := range map[string][2]string{
+		"greeting":  {`{"QMP": "`, ""},
+		"no JSON":   {"", ""},
+		"event":     {greeting, `{"event": "X", "data": "`},
+		"reply":     {greeting, `{"id": 1, "return": "`},
+		"error":     {greeting, `{"id": 1, "error": {"desc": "`},
+		"deep":      {greeting, `{"id": 1, "return": ` + strings.Repeat("[", 5000) + `"`},
+		"white":     {greeting, strings.Repeat(" ", 100)},
+		"long name": {greeting, `{"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := make(chan int, 1)
+			flood := func(conn net.Conn) {
+				total, _ := fmt.Fprint(conn, begin[1])
+				fill := bytes.Repeat([]byte("x"), 1<<16)
+				if name == "white" {
+					fill = bytes.Repeat([]byte(" "), 1<<16)
+				}
+				for {
+					n, err := conn.Write(fill)
+					if total += n; err != nil || total > 64<<20 {
+						sent <- total
+						return
+					}
+				}
+			}
+			socket := hostileQEMU(t, begin[0], flood)
+			if _, err := dialQMP(t.Context(), socket, func(qmpEvent) {}); err == nil || len(err.Error()) > 2*guest.MaxText {
+				t.Errorf("an error of %d bytes: %.100v", len(fmt.Sprint(err)), err)
+			}
+			if total := <-sent; total > 4<<20 { // more than sockets hold
+				t.Errorf("%d bytes were read", total)
+			}
+		})
+	}
+}
+
+// hostileQEMU greets a client and leaves the connection to talk.
+func hostileQEMU(t *testing.T, greeting string, talk func(net.Conn)) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "qmp")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, greeting)
+		talk(conn)
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		done.Wait()
+	})
+	return socket
+}
+
+// Whatever QEMU says, commands end.
+func FuzzQMP(f *testing.F) {
+	for _, said := range []string{
+		greeting + `{"return": {}, "id": 1}` + "\r\n" + `{"return": {"n": 1}, "id": 2}`,
+		greeting + `{"event": "SHUTDOWN", "data": {"reason": "guest-reset"}} {"return": {}, "id": 1} {"error": {"desc": "no"}, "id": 2}`,
+		greeting + `{"event": "BLOCK_IO_ERROR", "data": 7} {"event": "SHUTDOWN", "data": 7} {"id": 1}`,
+		greeting + `{"id": "x"}`, `{"QMP": null}` + "\n", greeting, "\n", "", "{", `[[[[`,
+	} {
+		f.Add([]byte(said))
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		ours, theirs := net.Pipe()
+		var peer sync.WaitGroup
+		peer.Go(func() { _, _ = io.Copy(io.Discard, theirs) })
+		peer.Go(func() {
+			_, _ = theirs.Write(said)
+			_ = theirs.Close()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		m := newMachine(vmm.Spec{}, vmm.Handle{}, nil, slog.New(slog.DiscardHandler))
+		c, err := newQMP(ctx, ours, m.onEvent)
+		if err == nil {
+			var result struct{ N int }
+			err = c.Execute(ctx, "query", nil, &result)
+			_ = c.Close()
+		}
+		if err != nil && len(err.Error()) > 2*guest.MaxText {
+			t.Errorf("an error of %d bytes", len(err.Error()))
+		}
+		if ctx.Err() != nil {
+			t.Error("a command hangs")
+		}
+		peer.Wait()
+	})
 }
