@@ -43,6 +43,7 @@ type Job struct {
 type Depot[T any] struct {
 	dir  string
 	load func(dir string) (T, error)
+	free func(dir string) (int64, error) // bytes that can be written there
 	log  *slog.Logger
 
 	mu    sync.Mutex
@@ -53,7 +54,10 @@ type Depot[T any] struct {
 // New returns a depot on dir. load reads what a finished directory is; its
 // error matches fs.ErrNotExist if the directory, or a file in it, is missing.
 func New[T any](dir string, load func(dir string) (T, error), log *slog.Logger) *Depot[T] {
-	return &Depot[T]{dir: dir, load: load, log: log, runs: make(map[string]*run), holds: make(map[string]*hold)}
+	return &Depot[T]{
+		dir: dir, load: load, free: freeSpace, log: log,
+		runs: make(map[string]*run), holds: make(map[string]*hold),
+	}
 }
 
 // Get returns a finished directory. The error matches fs.ErrNotExist if there

@@ -208,10 +208,13 @@ func (d *Depot[T]) build(ctx context.Context, name string, fill func(context.Con
 			d.log.Warn("leave the rest of a replaced directory to the next start", "dir", temp, "err", rmErr)
 		}
 	}()
-	if err := fill(ctx, temp, r.progress.report); err != nil {
-		return err
+	ctx, stop := d.watchRoom(ctx)
+	defer stop()
+	err = fill(ctx, temp, r.progress.report)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	if err := ctx.Err(); err != nil {
+	if err != nil {
 		return err
 	}
 	r.progress.report("writing to disk", 99)

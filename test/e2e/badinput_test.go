@@ -117,7 +117,8 @@ func TestFullDisk(t *testing.T) {
 	once(t, func(t *testing.T, h *host) {
 		small := *h
 		small.home = filepath.Join(h.scratch, "small")
-		mount := exec.Command("mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", small.home)
+		// 512 MiB are left free.
+		mount := exec.Command("mount", "-t", "tmpfs", "-o", "size=662m", "tmpfs", small.home)
 		if err := os.Mkdir(small.home, 0o700); err != nil {
 			t.Fatal(err)
 		}
