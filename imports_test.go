@@ -69,7 +69,7 @@ var mayImport = map[string][]string{
 		"internal/guard", "internal/guest", "internal/hosttool", "internal/image", "internal/kernel",
 		"internal/network", "internal/vmm"},
 	"internal/workspace":   {"internal/api"},
-	"internal/session":     {"internal/api"},
+	"internal/session":     {"internal/api", "internal/guest"},
 	"internal/dockerbuild": {"internal/api", "internal/guest", "internal/session"},
 
 	// Edges.

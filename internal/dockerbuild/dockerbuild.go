@@ -64,7 +64,13 @@ func (b *Builder) BuildDockerfile(ctx context.Context, req api.BuildImage, w io.
 	if err := b.run(ctx, vm, buildCommand(req), nil, progress); err != nil {
 		return err
 	}
-	return b.run(ctx, vm, []string{"docker", "save", guestTag}, w, progress)
+	// Docker keeps what it saves on the VM's disk; an eighth is for the headers
+	// of the tar.
+	limited := &guest.LimitWriter{
+		W: w, Left: vm.DiskBytes + vm.DiskBytes/8,
+		Over: api.Errorf(api.CodeGuest, "the VM sends a larger image than its disk of %d MiB can hold", vm.DiskBytes>>20),
+	}
+	return b.run(ctx, vm, []string{"docker", "save", guestTag}, limited, progress)
 }
 
 // copyIn copies what Docker reads.
@@ -136,7 +142,7 @@ func (b *Builder) run(ctx context.Context, vm api.VM, command []string, w io.Wri
 	case err != nil:
 		return fmt.Errorf("run %s in the VM: %w", strings.Join(command[:2], " "), err)
 	case result.ExitCode != 0:
-		return api.Errorf(api.CodeGuest, "%s failed with status %d: %s", strings.Join(command[:2], " "), result.ExitCode, said.last())
+		return api.Errorf(api.CodeGuest, "%s failed with status %d: %s", strings.Join(command[:2], " "), result.ExitCode, guest.Excerpt(said.last()))
 	}
 	return nil
 }

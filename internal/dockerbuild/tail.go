@@ -9,6 +9,9 @@ import (
 // tailLines is how much of a failed build's output its error quotes.
 const tailLines = 8
 
+// maxTailLine is where a line is cut, in bytes: whatever follows is dropped.
+const maxTailLine = 512
+
 // tail passes lines on and keeps the last of them. Both streams of a command
 // write to it.
 type tail struct {
@@ -25,14 +28,14 @@ func newTail(onLine func(string)) *tail { return &tail{onLine: onLine} }
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.partial = append(t.partial, p...)
-	for {
-		line, rest, found := bytes.Cut(t.partial, []byte("\n"))
+	for rest := p; ; {
+		line, more, found := bytes.Cut(rest, []byte("\n"))
+		t.partial = append(t.partial, line[:min(len(line), maxTailLine-len(t.partial))]...)
 		if !found {
 			return len(p), nil
 		}
-		t.add(string(line))
-		t.partial = append([]byte(nil), rest...)
+		t.add(string(t.partial))
+		t.partial, rest = t.partial[:0], more
 	}
 }
 

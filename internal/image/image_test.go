@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"context"
 	"encoding/json"
 	"errors"
@@ -305,6 +306,24 @@ func TestOldManifest(t *testing.T) {
 		t.Fatalf("got %+v, %v", img, err)
 	}
 	release()
+}
+
+// What follows the end of a VM's files isn't read for ever, and no image is made.
+func TestArchiveWithoutEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rootfs")
+	err := writeArchive(t.Context(), func(w io.Writer) error {
+		if err := tar.NewWriter(w).Close(); err != nil {
+			return err
+		}
+		for {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				return err
+			}
+		}
+	}, path)
+	if !errors.Is(err, api.ErrGuest) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestArchiveThatPanics(t *testing.T) {

@@ -65,11 +65,24 @@ func writeArchive(ctx context.Context, archive func(io.Writer) error, rootfs str
 	})
 	err := ext4.Write(ctx, r, rootfs, ext4.Options{Label: rootLabel})
 	if err == nil {
-		_, err = io.Copy(io.Discard, r) // what follows the tar's end mark
+		err = skipPadding(r)
 	}
 	_ = r.CloseWithError(context.Canceled) // ends archive if the writer gave up
 	if archiveErr := <-done; err == nil {
 		err = archiveErr
+	}
+	return err
+}
+
+// maxPadding is how much may follow the end mark of a tar, in bytes. Tars end
+// with a record of 10 KiB at most.
+const maxPadding = 64 << 10
+
+// skipPadding reads what follows a tar's end mark.
+func skipPadding(r io.Reader) error {
+	n, err := io.Copy(io.Discard, io.LimitReader(r, maxPadding+1))
+	if err == nil && n > maxPadding {
+		return api.Errorf(api.CodeGuest, "the VM goes on sending behind the end of its files")
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 )
 
 // connect dials the guest and logs in. The end of ctx ends it too.
@@ -85,7 +86,7 @@ func hostKeyAlgorithms(key ssh.PublicKey) []string {
 // usual causes, and the protocol doesn't tell an unknown user from an unknown
 // key.
 func loginError(user string, err error) error {
-	e := api.Errorf(api.CodeGuest, "log in to the guest as %s: %v", user, err)
+	e := api.Errorf(api.CodeGuest, "log in to the guest as %s: %s", user, guest.Excerpt(err.Error()))
 	switch text := err.Error(); {
 	case strings.Contains(text, "host key mismatch"):
 		return e.WithHint("what answers is not the VM that banger made: restart the VM")

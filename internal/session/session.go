@@ -14,11 +14,13 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"banger/internal/api"
 	"banger/internal/guard"
+	"banger/internal/guest"
 )
 
 // Options says what to run and what to join it to.
@@ -90,6 +92,10 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	return res, err
 }
+
+// closeTimeout is how long a guest may take to end a command whose output
+// isn't wanted any more.
+const closeTimeout = 5 * time.Second
 
 // run is one command on one connection.
 type run struct {
@@ -213,6 +219,8 @@ func (r *run) sink(name string, w io.Writer) io.Writer {
 				r.sinkErr = fmt.Errorf("write %s: %w", name, err)
 				_ = r.session.Signal(ssh.SIGPIPE)
 				_ = r.session.Close()
+				// A guest that doesn't close its side would keep Run waiting.
+				time.AfterFunc(closeTimeout, func() { _ = r.client.Close() })
 			})
 			return n, r.sinkErr
 		}
@@ -253,7 +261,7 @@ func (r *run) fault(step string, err error) error {
 	if cause := r.link.failure(); cause != nil {
 		return &LostError{Cause: cause}
 	}
-	return api.Errorf(api.CodeGuest, "%s: the guest refused: %v", step, err)
+	return api.Errorf(api.CodeGuest, "%s: the guest refused: %s", step, guest.Excerpt(err.Error()))
 }
 
 // signalNumber is the inverse of signalName for whatever the server reports.

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -208,6 +210,58 @@ func TestRunEndsTheCommandWhenOutputFails(t *testing.T) {
 	_, _, _, err := runOn(t, newServer(t), Options{Command: []string{"yes"}, Stdout: out})
 	if !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// deafened is a connection that nothing comes in on any more once it is deaf.
+type deafened struct {
+	net.Conn
+	deaf, closed chan struct{}
+	closing      sync.Once
+}
+
+func (d *deafened) Read(p []byte) (int, error) {
+	n, err := d.Conn.Read(p)
+	select {
+	case <-d.deaf:
+		<-d.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (d *deafened) Close() error {
+	d.closing.Do(func() { close(d.closed) })
+	return d.Conn.Close()
+}
+
+// A guest that is told to end a command may not care.
+func TestRunEndsWithoutTheGuest(t *testing.T) {
+	s := newServer(t)
+	conn := &deafened{deaf: make(chan struct{}), closed: make(chan struct{})}
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var err error
+		conn.Conn, err = s.dial(ctx)
+		return conn, err
+	}
+	var once sync.Once
+	out := writerFunc(func([]byte) (int, error) {
+		once.Do(func() { close(conn.deaf) })
+		return 0, syscall.EPIPE
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Run(t.Context(), Options{Dial: dial, Access: s.access, Command: []string{"yes"}, Stdout: out})
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("Run waits for the guest")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"banger/internal/api"
 	"banger/internal/guest"
@@ -40,6 +41,25 @@ func (m *Manager) ImageOf(ctx context.Context, ref string) (string, error) {
 	return rec.Image, err
 }
 
+// limitArchive returns a writer that takes from a VM's guest what its image and
+// its disk can hold, and an eighth more for the headers of a tar.
+func (m *Manager) limitArchive(ctx context.Context, rec Record, w io.Writer, progress api.ProgressFunc) (io.Writer, error) {
+	img, release, err := m.cfg.Images.Use(ctx, rec.Image, progress)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	info, err := os.Stat(img.Rootfs)
+	if err != nil {
+		return nil, fmt.Errorf("look at the image of VM %s: %w", rec.Name, err)
+	}
+	limit := info.Size() + rec.DiskBytes
+	return &guest.LimitWriter{
+		W: w, Left: limit + limit/8, Holes: true,
+		Over: api.Errorf(api.CodeGuest, "VM %s sends more files than its image and its disk can hold", rec.Name),
+	}, nil
+}
+
 // Archive writes the root filesystem of a VM as a tar, without what makes it
 // this VM: identity, keys and credentials. A stopped VM is started for it and
 // stopped again.
@@ -64,6 +84,9 @@ func (m *Manager) Archive(ctx context.Context, ref string, w io.Writer, progress
 	}
 	inst, err := m.instance(rec)
 	if err != nil {
+		return err
+	}
+	if w, err = m.limitArchive(ctx, rec, w, progress); err != nil {
 		return err
 	}
 	ctx, cancel := inst.bound(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,46 @@ func TestArchive(t *testing.T) {
 		t.Errorf("after a failure it is %s (%v)", vm.State, err)
 	}
 }
+
+// A guest can send what its image and its disk hold, and holes besides.
+func TestArchiveWithoutEnd(t *testing.T) {
+	w := newWorld(t)
+	w.driver = vmmtest.NewFake(func(vm *vmmtest.VM) vmmtest.Serve {
+		agent := vmmtest.NewAgent(vm)
+		agent.OnArchive = func(out io.Writer) error {
+			hole, data := make([]byte, 1<<20), bytes.Repeat([]byte("x"), 1<<20)
+			for range 300 {
+				if _, err := out.Write(hole); err != nil {
+					return err
+				}
+			}
+			for {
+				if _, err := out.Write(data); err != nil {
+					return err
+				}
+			}
+		}
+		return agent.Serve
+	})
+	w.create(t, api.CreateVM{Name: "web"})
+	var taken int64
+	err := w.Archive(t.Context(), "web", writerFunc(func(p []byte) (int, error) {
+		if p[0] != 0 {
+			taken += int64(len(p))
+		}
+		return len(p), nil
+	}), nil)
+	if !errors.Is(err, api.ErrGuest) || !strings.Contains(err.Error(), "more files than its image and its disk can hold") {
+		t.Errorf("got %v", err)
+	}
+	if disk := w.config.Defaults.DiskBytes; taken < disk || taken > disk*9/8 {
+		t.Errorf("%d bytes were taken of a VM with a disk of %d", taken, disk)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestUsers(t *testing.T) {
 	w := newWorld(t)
