@@ -132,6 +132,14 @@ func (d *drivers) Named(name string) (vmm.Driver, error) {
 	return nil, api.Errorf(api.CodeInternal, "no driver is named %q", name)
 }
 
+// Problems tells what a plain user's namespaces lack.
+func (d *drivers) Problems() []string {
+	if !rootless.Inside() {
+		return nil
+	}
+	return rootless.Problems(d.layout)
+}
+
 // Host tells what Choose would choose. The probe needs a kernel to boot, so
 // until one was made there is nothing to tell of KVM.
 func (d *drivers) Host(ctx context.Context) (api.Host, error) {

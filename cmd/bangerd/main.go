@@ -48,7 +48,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	if err := serve(ctx, log); err != nil {
+	if err := runRole(ctx, flags.Args(), log); err != nil {
 		e := api.AsError(err)
 		fmt.Fprintln(stderr, "bangerd:", e.Msg)
 		if e.Hint != "" {
@@ -57,6 +57,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// runRole is bangerd itself, unless the arguments ask for another role.
+func runRole(ctx context.Context, args []string, log *slog.Logger) error {
+	switch {
+	case len(args) == 1 && args[0] == keepRole:
+		return keepNamespaces(ctx, log)
+	case len(args) > 0 && args[0] == blockRole:
+		return blockAddresses(args[1:])
+	case len(args) > 0:
+		return api.Errorf(api.CodeInvalid, "bangerd takes no argument %q", args[0])
+	}
+	return serve(ctx, log)
 }
 
 func serve(ctx context.Context, log *slog.Logger) (err error) {
@@ -69,7 +82,11 @@ func serve(ctx context.Context, log *slog.Logger) (err error) {
 	}
 	if os.Geteuid() != 0 {
 		// Doesn't return unless it fails: this process goes on inside.
-		return rootless.Enter(ctx, layout, log)
+		keep, err := selfAs(keepRole)
+		if err != nil {
+			return err
+		}
+		return rootless.Enter(ctx, layout, log, keep)
 	}
 	// The lock comes before anything that two daemons must not do at once.
 	listener, release, err := daemon.Listen(layout)

@@ -65,7 +65,7 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	}
 	netConfig := network.Config{
 		Bridge: cfg.BridgeName, Gateway: cfg.BridgeIP, Subnet: cfg.CIDR,
-		DNS: upstreams(cfg), HostAddrs: rootless.HostAddrs(),
+		DNS: upstreams(cfg),
 	}
 	drivers := &drivers{config: cfg, layout: layout, kernels: kernels, log: log}
 	net := network.New(netConfig, log)

@@ -115,6 +115,9 @@ type Access struct {
 type Version struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
+	// Problems are what keeps it or its VMs from working as they should, a
+	// sentence each.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Host is what the daemon found out about the machine that it runs on.

@@ -13,12 +13,13 @@ import (
 
 // daemonStatus is what daemon status --json prints.
 type daemonStatus struct {
-	Running       bool   `json:"running"`
-	PID           int    `json:"pid,omitempty"`
-	Version       string `json:"version,omitempty"`
-	ClientVersion string `json:"client_version"`
-	Socket        string `json:"socket"`
-	Log           string `json:"log"`
+	Running       bool     `json:"running"`
+	PID           int      `json:"pid,omitempty"`
+	Version       string   `json:"version,omitempty"`
+	ClientVersion string   `json:"client_version"`
+	Socket        string   `json:"socket"`
+	Log           string   `json:"log"`
+	Problems      []string `json:"problems,omitempty"`
 }
 
 func newDaemonStatus(e *env) *cobra.Command {
@@ -26,7 +27,7 @@ func newDaemonStatus(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "status",
 		Short:             "Tell whether bangerd runs",
-		Long:              "Tell whether bangerd runs, without starting it. If not, the exit status is 3.",
+		Long:              "Tell whether bangerd runs, and what keeps its VMs from working as they should,\nwithout starting it. If it doesn't run, the exit status is 3.",
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,7 +49,7 @@ func runDaemonStatus(ctx context.Context, e *env, asJSON bool) error {
 	}
 	s := daemonStatus{
 		Running: err == nil, PID: v.PID, Version: v.Version, ClientVersion: e.version,
-		Socket: layout.Socket(), Log: layout.DaemonLog(),
+		Socket: layout.Socket(), Log: layout.DaemonLog(), Problems: v.Problems,
 	}
 	if err := printStatus(e, s, asJSON); err != nil {
 		return err
@@ -73,6 +74,9 @@ func printStatus(e *env, s daemonStatus, asJSON bool) error {
 		}
 	}
 	rows = append(rows, []string{"socket:", s.Socket}, []string{"log:", s.Log})
+	for _, problem := range s.Problems {
+		rows = append(rows, []string{"problem:", problem})
+	}
 	if _, err := fmt.Fprintln(e.stdout, heading); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}

@@ -10,7 +10,7 @@ import (
 // routeDaemon registers the calls on bangerd itself.
 func (s *Server) routeDaemon() {
 	handle(s, api.GetVersion, func(context.Context, pathValues, api.None) (api.Version, error) {
-		return api.Version{Version: s.version, PID: os.Getpid()}, nil
+		return api.Version{Version: s.version, PID: os.Getpid(), Problems: s.hosts.Problems()}, nil
 	})
 	handle(s, api.GetHost, func(ctx context.Context, _ pathValues, _ api.None) (api.Host, error) {
 		return s.hosts.Host(ctx)

@@ -49,6 +49,8 @@ type VMs interface {
 // Hosts is what the daemon needs to describe its machine.
 type Hosts interface {
 	Host(ctx context.Context) (api.Host, error)
+	// Problems tells what is wrong at the moment, a sentence each. It is quick.
+	Problems() []string
 }
 
 // Config is what a Server is made of. All fields are needed.

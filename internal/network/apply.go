@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 )
@@ -38,14 +39,23 @@ func (r Ruleset) apply() error {
 	return nil
 }
 
+// chunk is how many elements of a set fit well into one message, the size of
+// whose attributes is 64 KiB at most.
+const chunk = 1000
+
 func addSet(conn *nftables.Conn, table *nftables.Table, s Set) error {
-	elements := make([]nftables.SetElement, len(s.Addrs))
-	for i, a := range s.Addrs {
-		elements[i] = nftables.SetElement{Key: a.AsSlice()}
-	}
 	set := &nftables.Set{Table: table, Name: s.Name, KeyType: nftables.TypeIPAddr}
-	if err := conn.AddSet(set, elements); err != nil {
+	if err := conn.AddSet(set, nil); err != nil {
 		return fmt.Errorf("build nftables set %s: %w", s.Name, err)
+	}
+	for addrs := range slices.Chunk(s.Addrs, chunk) {
+		elements := make([]nftables.SetElement, len(addrs))
+		for i, a := range addrs {
+			elements[i] = nftables.SetElement{Key: a.AsSlice()}
+		}
+		if err := conn.SetAddElements(set, elements); err != nil {
+			return fmt.Errorf("build nftables set %s: %w", s.Name, err)
+		}
 	}
 	return nil
 }

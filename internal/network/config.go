@@ -18,11 +18,6 @@ type Config struct {
 	Gateway netip.Addr       // the bridge's address
 	Subnet  netip.Prefix     // the VMs' addresses
 	DNS     []netip.AddrPort // upstream servers; none that is valid: those of /etc/resolv.conf
-
-	// HostAddrs are IPv4 addresses of the host that lead to its services
-	// although no interface of this namespace has them; VMs can't reach them.
-	// The addresses of this namespace need not be listed.
-	HostAddrs []netip.Addr
 	// TapUID and TapGID may open taps without CAP_NET_ADMIN. Zero: root alone.
 	TapUID, TapGID uint32
 }

@@ -2,13 +2,9 @@ package network
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables"
 )
-
-// hostAddrsSet names the set of Config.HostAddrs.
-const hostAddrsSet = "host_addrs"
 
 // linkLocal addresses are never on the internet, but a cloud's metadata
 // service, which hands out the host's credentials, has one.
@@ -22,28 +18,11 @@ func linkLocal() netip.Prefix {
 // anything, so they sit well beside the host's own firewall; a packet must pass
 // both.
 func Render(cfg Config) Ruleset {
-	r := Ruleset{
+	return Ruleset{
 		Family: familyInet(),
 		Table:  tableName(cfg.Bridge),
 		Chains: []Chain{prerouting(cfg), input(cfg), forward(cfg), postrouting(cfg)},
 	}
-	if addrs := hostAddrs(cfg); len(addrs) > 0 {
-		r.Sets = []Set{{hostAddrsSet, addrs}}
-	}
-	return r
-}
-
-// hostAddrs are the elements of the set, sorted and each once, as the kernel
-// wants them.
-func hostAddrs(cfg Config) []netip.Addr {
-	var addrs []netip.Addr
-	for _, a := range cfg.HostAddrs {
-		if a = a.Unmap(); a.Is4() {
-			addrs = append(addrs, a)
-		}
-	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	return slices.Compact(addrs)
 }
 
 // prerouting drops what a VM must not send at all: false sources, and IPv6,
@@ -74,7 +53,7 @@ func input(cfg Config) Chain {
 }
 
 func forward(cfg Config) Chain {
-	rules := []Rule{
+	return Chain{"forward", nftables.ChainTypeFilter, hookForward(), priorityFilter(), []Rule{
 		{iif(cfg.Bridge), oif(cfg.Bridge), drop()},
 		// A container in a VM may have a larger MTU than the way out, and the
 		// messages that would tell it so often get lost.
@@ -83,12 +62,8 @@ func forward(cfg Config) Chain {
 		{oif(cfg.Bridge), established(), accept()},
 		{oif(cfg.Bridge), drop()},
 		{iif(cfg.Bridge), daddrIn(linkLocal()), drop()},
-	}
-	if len(hostAddrs(cfg)) > 0 {
-		rules = append(rules, Rule{iif(cfg.Bridge), daddrInSet(hostAddrsSet), drop()})
-	}
-	rules = append(rules, Rule{iif(cfg.Bridge), accept()})
-	return Chain{"forward", nftables.ChainTypeFilter, hookForward(), priorityFilter(), rules}
+		{iif(cfg.Bridge), accept()},
+	}}
 }
 
 func postrouting(cfg Config) Chain {

@@ -21,16 +21,17 @@ func testConfig() Config {
 }
 
 func TestRenderGolden(t *testing.T) {
-	withHost := testConfig()
-	withHost.Bridge = "br-test.1"
-	withHost.Gateway = netip.MustParseAddr("10.9.255.254")
-	withHost.Subnet = netip.MustParsePrefix("10.8.0.0/15")
+	other := Config{
+		Bridge: "br-test.1", Gateway: netip.MustParseAddr("10.9.255.254"), Subnet: netip.MustParsePrefix("10.8.0.0/15"),
+	}
+	var addrs []netip.Addr
 	for _, a := range []string{"192.0.2.7", "::1", "192.0.2.2", "::ffff:192.0.2.7"} {
-		withHost.HostAddrs = append(withHost.HostAddrs, netip.MustParseAddr(a))
+		addrs = append(addrs, netip.MustParseAddr(a))
 	}
 	rulesets := map[string]Ruleset{
-		"default": Render(testConfig()), "host_addrs": Render(withHost),
-		"port": RenderPort(TapName("0123456789ab"), netip.MustParseAddr("172.16.0.5")),
+		"default": Render(testConfig()), "other": Render(other),
+		"port":  RenderPort(TapName("0123456789ab"), netip.MustParseAddr("172.16.0.5")),
+		"block": RenderBlock(addrs), "block_nothing": RenderBlock(nil),
 	}
 	for name, rules := range rulesets {
 		t.Run(name, func(t *testing.T) {

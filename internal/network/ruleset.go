@@ -67,11 +67,7 @@ type Clause struct {
 func (r Ruleset) String() string {
 	var blocks []string
 	for _, s := range r.Sets {
-		addrs := make([]string, len(s.Addrs))
-		for i, a := range s.Addrs {
-			addrs[i] = a.String()
-		}
-		blocks = append(blocks, fmt.Sprintf("\tset %s {\n\t\ttype ipv4_addr\n\t\telements = { %s }\n\t}\n", s.Name, strings.Join(addrs, ", ")))
+		blocks = append(blocks, s.String())
 	}
 	for _, c := range r.Chains {
 		var b strings.Builder
@@ -83,6 +79,19 @@ func (r Ruleset) String() string {
 		blocks = append(blocks, b.String())
 	}
 	return fmt.Sprintf("table %s %s {\n%s}\n", r.Family.name, r.Table, strings.Join(blocks, "\n"))
+}
+
+// String writes the set in the syntax of nft(8).
+func (s Set) String() string {
+	elements := ""
+	if len(s.Addrs) > 0 {
+		addrs := make([]string, len(s.Addrs))
+		for i, a := range s.Addrs {
+			addrs[i] = a.String()
+		}
+		elements = fmt.Sprintf("\t\telements = { %s }\n", strings.Join(addrs, ", "))
+	}
+	return fmt.Sprintf("\tset %s {\n\t\ttype ipv4_addr\n%s\t}\n", s.Name, elements)
 }
 
 // String writes the hook in the syntax of nft(8).

@@ -178,10 +178,11 @@ func TestRulesReadBack(t *testing.T) {
 	if err != nil {
 		t.Skip("SKIPPED: nft is not installed")
 	}
-	cfg := testConfig()
-	cfg.HostAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.7")}
+	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.7")}
 	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: tapA}, PeerName: "peer"}))
-	for _, rules := range []Ruleset{Render(cfg), RenderPort(tapA, netip.MustParseAddr(addrA))} {
+	for _, rules := range []Ruleset{
+		Render(testConfig()), RenderPort(tapA, netip.MustParseAddr(addrA)), RenderBlock(addrs), RenderBlock(nil),
+	} {
 		must(t, rules.apply())
 		out, err := exec.Command(nft, "list", "table", rules.Family.name, rules.Table).CombinedOutput()
 		if err != nil {
@@ -190,6 +191,31 @@ func TestRulesReadBack(t *testing.T) {
 		if diff := cmp.Diff(rules.String(), string(out)); diff != "" {
 			t.Errorf("nft reads other rules than were rendered (-rendered +read):\n%s", diff)
 		}
+	}
+}
+
+// TestBlockManyAddresses: hosts in clusters have thousands of addresses, more
+// than a message to the kernel can hold.
+func TestBlockManyAddresses(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const many = 5000
+	var addrs []netip.Addr
+	for a := netip.MustParseAddr("10.1.0.0"); len(addrs) < many; a = a.Next() {
+		addrs = append(addrs, a)
+	}
+	for range 2 {
+		must(t, Block(addrs))
+	}
+	conn, err := nftables.New()
+	must(t, err)
+	set, err := conn.GetSetByName(RenderBlock(nil).table(), blockSet)
+	must(t, err)
+	elements, err := conn.GetSetElements(set)
+	must(t, err)
+	if len(elements) != many {
+		t.Errorf("%d of %d addresses are blocked", len(elements), many)
 	}
 }
 

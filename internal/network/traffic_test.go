@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -51,9 +50,8 @@ func newLab(t *testing.T) *lab {
 	})
 	must(t, route("0.0.0.0/0", "203.0.113.2"))
 
-	cfg := testConfig()
-	cfg.HostAddrs = []netip.Addr{netip.MustParseAddr("203.0.113.77")}
-	l.n = New(cfg, slog.New(slog.DiscardHandler))
+	must(t, Block([]netip.Addr{netip.MustParseAddr("203.0.113.77")}))
+	l.n = testNetwork()
 	must(t, l.n.Up(t.Context()))
 	attach(t, l.n, tapA, addrA)
 	attach(t, l.n, tapB, addrB)
@@ -111,6 +109,7 @@ func TestTraffic(t *testing.T) {
 	// What was blocked was blocked by the rules and the isolation, not by a
 	// broken lab.
 	must(t, l.n.rules.remove())
+	must(t, Block(nil))
 	must(t, RenderPort(tapA, netip.MustParseAddr(addrA)).remove())
 	if _, err := l.a.dial("", addrB+":80", blockedTimeout); err == nil {
 		t.Error("isolation alone doesn't keep a VM from another one")

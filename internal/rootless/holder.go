@@ -21,8 +21,9 @@ import (
 // memory than a copy of bangerd, and unlike sleep(1) says what it is for.
 const hold = "read -r _ # keeps the namespaces of banger's VMs"
 
-// ensure returns the state of namespaces that exist and have a way out.
-func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger) (_ state, err error) {
+// ensure returns the state of namespaces that exist, have a way out, and are
+// looked after by a keeper that runs the program keep.
+func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger, keep []string) (_ state, err error) {
 	s, err := loadState(layout)
 	if err != nil {
 		return s, err
@@ -33,6 +34,10 @@ func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger) (_ state
 	}
 	u := undo.New()
 	defer func() { err = u.Finish(err) }()
+	// Of an earlier start, maybe of an older version.
+	if err := s.Keeper.end(ctx); err != nil {
+		return s, err
+	}
 	if !s.Holder.alive() {
 		if err := s.Pasta.end(ctx); err != nil { // it served namespaces that are lost
 			return s, err
@@ -50,11 +55,21 @@ func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger) (_ state
 	}
 	if !s.Pasta.alive() {
 		s.Forwards = forwards
-		if err := connect(ctx, layout, log, &s); err != nil {
+		err := connect(ctx, layout, &s)
+		if errors.Is(err, errNoNetwork) {
+			log.WarnContext(ctx, "VMs have no network until the host has one", "err", err)
+		} else if err != nil {
 			return s, err
 		}
 	}
-	return s, mountResolvConf(ctx, layout, s.Holder, resolvConf)
+	if err := mountResolvConf(ctx, layout, s.Holder, resolvConf); err != nil {
+		return s, err
+	}
+	if s.Keeper, err = startKeeper(ctx, layout, s, keep); err != nil {
+		return s, err
+	}
+	u.Add("end the keeper of the namespaces", s.Keeper.end)
+	return s, s.save(layout)
 }
 
 // makeNamespaces starts a holder and records it.

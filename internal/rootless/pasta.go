@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -44,13 +43,14 @@ func pastaArgs(holder int, forwards bool) []string {
 	return append(args, strconv.Itoa(holder))
 }
 
-// connect starts pasta for the holder's network namespace. A host that is in
-// no network has nothing to connect to; VMs run without one.
-func connect(ctx context.Context, layout paths.Layout, log *slog.Logger, s *state) error {
+// errNoNetwork says that there is nothing to connect VMs to. They run without.
+var errNoNetwork = errors.New("the host is in no network")
+
+// connect starts pasta for the holder's network namespace.
+func connect(ctx context.Context, layout paths.Layout, s *state) error {
 	pasta, err := startPasta(ctx, s.Holder, s.Forwards)
 	if err != nil && !hasDefaultRoute() {
-		log.WarnContext(ctx, "VMs have no network, since the host has none; restart bangerd when it has", "err", err)
-		return nil
+		return fmt.Errorf("%w: %w", errNoNetwork, err)
 	}
 	if err != nil {
 		return err

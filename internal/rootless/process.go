@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,38 @@ func (p process) alive() bool {
 	}
 	now, err := identify(p.PID)
 	return err == nil && now == p
+}
+
+// wait returns when the process has ended, or ctx has. A process that can't be
+// watched counts as ended.
+func (p process) wait(ctx context.Context) {
+	if !p.alive() {
+		return
+	}
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return
+	}
+	// With the runtime's poller, which takes non-blocking descriptors only,
+	// waiting costs nothing.
+	_ = unix.SetNonblock(fd, true)
+	pidfd := os.NewFile(uintptr(fd), "pidfd")
+	defer pidfd.Close()
+	if !p.alive() {
+		return // the descriptor may be of a later process
+	}
+	stop := context.AfterFunc(ctx, func() { _ = pidfd.Close() })
+	defer stop()
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
+		return
+	}
+	// A pidfd becomes readable when its process ends, pidfd_open(2).
+	_ = conn.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
 }
 
 // end asks the process to end, and makes it end if it doesn't within a second.

@@ -11,7 +11,7 @@ import (
 	"banger/internal/paths"
 )
 
-// Release gives the namespaces up: it ends pasta and the holder, and the
+// Release gives the namespaces up: it ends keeper, pasta and holder, and the
 // kernel removes the rest with this process. It does nothing if another
 // process is in them, for instance a VM or a bangerd that is just starting. It
 // can be called inside and outside, and again.
@@ -31,7 +31,7 @@ func Release(ctx context.Context, layout paths.Layout) error {
 			return err
 		}
 	}
-	if err := errors.Join(s.Pasta.end(ctx), s.Holder.end(ctx)); err != nil {
+	if err := s.end(ctx); err != nil {
 		return err
 	}
 	for _, file := range []string{layout.NamespaceHolder(), layout.NamespaceResolvConf()} {

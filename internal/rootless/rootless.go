@@ -6,6 +6,8 @@
 // their network survive bangerd. pasta (package passt) is their way out: it
 // turns what leaves the namespace into the user's own sockets on the host.
 // Nothing gets in except through what bangerd and the VMs open as files.
+// Another process on the outside, the keeper, keeps VMs from what pasta would
+// connect them to on the host itself, and starts pasta again if it ends.
 //
 // Enter starts this process anew inside, by nsenter(1): a Go program has
 // several threads and so can't enter a user namespace itself.
@@ -32,13 +34,9 @@ import (
 	"banger/internal/paths"
 )
 
-// These environment variables are set inside the namespaces only.
-const (
-	// The host's IPv4 addresses, separated by commas.
-	hostAddrsVariable = "BANGER_NAMESPACE_HOST_ADDRS"
-	// Where the host's DNS server answers; empty if no translation is needed.
-	resolverVariable = "BANGER_NAMESPACE_RESOLVER"
-)
+// resolverVariable is set for programs that belong to the namespaces: where,
+// inside, the host's DNS server answers; empty if no translation is needed.
+const resolverVariable = "BANGER_NAMESPACE_RESOLVER"
 
 // lockFD is where the entering shell finds the lock. Shells agree on
 // redirections of one digit only.
@@ -50,21 +48,8 @@ const entry = `exec 9>&-; exec "$@"`
 
 // Inside tells whether this process was started by Enter.
 func Inside() bool {
-	_, marked := os.LookupEnv(hostAddrsVariable)
+	_, marked := os.LookupEnv(resolverVariable)
 	return marked && os.Geteuid() == 0
-}
-
-// HostAddrs returns the IPv4 addresses that the host had when this process
-// entered. pasta would connect whoever asks for one of them to the host's own
-// services. Outside of the namespaces it returns none.
-func HostAddrs() []netip.Addr {
-	var addrs []netip.Addr
-	for s := range strings.SplitSeq(os.Getenv(hostAddrsVariable), ",") {
-		if a, err := netip.ParseAddr(s); err == nil {
-			addrs = append(addrs, a)
-		}
-	}
-	return addrs
 }
 
 // Resolver is where, inside the namespaces, a DNS server answers that listens
@@ -81,16 +66,18 @@ func Resolver() netip.AddrPort {
 // Enter replaces this process by the same program with the same arguments
 // inside the user's namespaces, which it makes or mends first. It returns only
 // if that fails, with api.CodeHost if the host lacks something. Inside,
-// paths.FromEnv returns the same layout, and Inside true.
-func Enter(ctx context.Context, layout paths.Layout, log *slog.Logger) error {
+// paths.FromEnv returns the same layout, and Inside true. Outside, the program
+// keep goes on looking after the namespaces: it is started anew by each Enter
+// and calls Keep.
+func Enter(ctx context.Context, layout paths.Layout, log *slog.Logger, keep []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the own program: %w", err)
 	}
-	return enter(ctx, layout, log, append([]string{self}, os.Args[1:]...))
+	return enter(ctx, layout, log, keep, append([]string{self}, os.Args[1:]...))
 }
 
-func enter(ctx context.Context, layout paths.Layout, log *slog.Logger, argv []string) error {
+func enter(ctx context.Context, layout paths.Layout, log *slog.Logger, keep, argv []string) error {
 	nsenter, err := lookPath("nsenter")
 	if err != nil {
 		return err
@@ -100,7 +87,7 @@ func enter(ctx context.Context, layout paths.Layout, log *slog.Logger, argv []st
 		return err
 	}
 	defer lock.Close()
-	s, err := ensure(ctx, layout, log)
+	s, err := ensure(ctx, layout, log, keep)
 	if err != nil {
 		return err
 	}
@@ -165,14 +152,9 @@ func lockNamespaces(ctx context.Context, layout paths.Layout) (*os.File, error) 
 	}
 }
 
-// environ is the environment of the program inside.
+// environ is the environment of the program inside, and of the keeper.
 func environ(layout paths.Layout, s state) ([]string, error) {
-	addrs, err := hostAddrs()
-	if err != nil {
-		return nil, err
-	}
 	set := map[string]string{
-		hostAddrsVariable:        strings.Join(addrs, ","),
 		paths.RuntimeDirVariable: layout.Runtime,
 		resolverVariable:         "",
 	}
@@ -181,9 +163,11 @@ func environ(layout paths.Layout, s state) ([]string, error) {
 	}
 	if home := os.Getenv("BANGER_HOME"); home != "" {
 		// Entering changes the working directory.
-		if set["BANGER_HOME"], err = filepath.Abs(home); err != nil {
+		abs, err := filepath.Abs(home)
+		if err != nil {
 			return nil, fmt.Errorf("resolve BANGER_HOME: %w", err)
 		}
+		set["BANGER_HOME"] = abs
 	}
 	// Of a variable that is there twice, the first counts.
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
@@ -197,6 +181,8 @@ func environ(layout paths.Layout, s state) ([]string, error) {
 	return env, nil
 }
 
+// hostAddrs lists the host's IPv4 addresses. pasta would connect whoever asks
+// for one of them to the host's own services.
 func hostAddrs() ([]string, error) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {

@@ -1,7 +1,6 @@
 package rootless
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -19,17 +19,38 @@ import (
 	"syscall"
 	"testing"
 
+	"banger/internal/network"
 	"banger/internal/paths"
 )
 
 // roleVariable makes the test binary another program, see TestMain.
 const roleVariable = "BANGER_TEST_ROLE"
 
+// keepArg and blockArg, as the first argument, do so before that.
+const keepArg, blockArg, lookArg = "keep", "block", "look"
+
 func TestMain(m *testing.M) {
-	var err error
-	switch os.Getenv(roleVariable) {
-	case "":
+	role := os.Getenv(roleVariable)
+	if role == "" {
 		os.Exit(m.Run())
+	}
+	if len(os.Args) > 1 && slices.Contains([]string{keepArg, blockArg, lookArg}, os.Args[1]) {
+		role = os.Args[1]
+	}
+	var err error
+	switch role {
+	case keepArg:
+		err = keepAsTest()
+	case blockArg: // inside
+		err = network.Block(parseAddrs(os.Args[2:]))
+	case lookArg: // inside
+		fmt.Println(strings.Join(blocked(), "\n"))
+	case "guest": // inside, see guest_test.go
+		if os.Geteuid() != 0 {
+			err = enterAsTest()
+			break
+		}
+		err = actAsGuest()
 	case "enter": // what bangerd does at its start
 		if os.Geteuid() != 0 {
 			err = enterAsTest()
@@ -65,27 +86,55 @@ func enterAsTest() error {
 	if err != nil {
 		return err
 	}
-	return Enter(context.Background(), layout, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return Enter(context.Background(), layout, slog.New(slog.NewTextHandler(os.Stderr, nil)), []string{exe, keepArg})
+}
+
+func keepAsTest() error {
+	layout, err := paths.FromEnv()
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return Keep(ctx, layout, slog.New(slog.NewTextHandler(os.Stderr, nil)), []string{exe, blockArg})
+}
+
+func parseAddrs(args []string) []netip.Addr {
+	addrs := make([]netip.Addr, len(args))
+	for i, arg := range args {
+		addrs[i] = netip.MustParseAddr(arg)
+	}
+	return addrs
 }
 
 // view is what a process sees of the world inside.
 type view struct {
-	Inside    bool
-	Args      []string
-	Layout    paths.Layout
-	HostAddrs []netip.Addr
-	NetNS     string
-	UIDMap    string
-	Links     []string
-	Route     bool   // is there a default route
-	Forward   string // error of switching forwarding on
-	Group     string // error of opening a file that only a group may
-	LockOpen  bool
+	Inside   bool
+	Args     []string
+	Layout   paths.Layout
+	Blocked  []string // addresses that can't be reached from here
+	NetNS    string
+	UIDMap   string
+	Links    []string
+	Route    bool   // is there a default route
+	Forward  string // error of switching forwarding on
+	Group    string // error of opening a file that only a group may
+	LockOpen bool
+	Problems []string
 }
 
 func look() view {
-	v := view{Inside: Inside(), Args: os.Args[1:], HostAddrs: HostAddrs(), Route: hasDefaultRoute()}
+	v := view{Inside: Inside(), Args: os.Args[1:], Route: hasDefaultRoute(), Blocked: blocked()}
 	v.Layout, _ = paths.FromEnv()
+	v.Problems = Problems(v.Layout)
 	v.NetNS, _ = os.Readlink("/proc/self/ns/net")
 	uidMap, _ := os.ReadFile("/proc/self/uid_map")
 	v.UIDMap = strings.Join(strings.Fields(string(uidMap)), " ")
@@ -117,6 +166,7 @@ type plainUser struct {
 	layout paths.Layout
 	env    []string
 	cred   *syscall.Credential
+	stderr *os.File // not a pipe, the end of which would not come before a keeper's
 }
 
 // testGroup is a supplementary group that has no name and isn't mapped inside.
@@ -140,6 +190,10 @@ func newPlainUser(t *testing.T) *plainUser {
 	if os.Geteuid() == 0 {
 		u.become(someUser(t), dir, home)
 	}
+	if u.stderr, err = os.Create(filepath.Join(dir, "log")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = u.stderr.Close() })
 	u.env = append(u.env, "HOME="+home, "BANGER_HOME="+home, "PATH="+os.Getenv("PATH"), "GOCOVERDIR="+os.Getenv("GOCOVERDIR"))
 	u.layout = paths.Layout{
 		Config: home + "/config", State: home + "/state", Data: home + "/share", Cache: home + "/cache", Runtime: home + "/run",
@@ -195,18 +249,35 @@ func (u *plainUser) command(role string, args ...string) *exec.Cmd {
 	cmd.Env = append(slices.Clone(u.env), roleVariable+"="+role)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: u.cred}
+	cmd.Stderr = u.stderr
 	return cmd
+}
+
+// inside is a program that enters without Enter.
+func (u *plainUser) inside(holder process, arg string) *exec.Cmd {
+	cmd := u.command(arg)
+	cmd.Path = "/usr/bin/nsenter"
+	cmd.Args = slices.Concat([]string{"nsenter"}, nsenterArgs(holder.PID), []string{u.exe, arg})
+	return cmd
+}
+
+// log is what all programs have said.
+func (u *plainUser) log() string {
+	u.t.Helper()
+	data, err := os.ReadFile(u.stderr.Name())
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return string(data)
 }
 
 // enter runs the program inside and returns what it sees.
 func (u *plainUser) enter(args ...string) view {
 	u.t.Helper()
-	var stderr bytes.Buffer
 	cmd := u.command("enter", args...)
-	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		u.t.Fatalf("enter: %v\n%s", err, stderr.String())
+		u.t.Fatalf("enter: %v\n%s", err, u.log())
 	}
 	var v view
 	if err := json.Unmarshal(out, &v); err != nil {
@@ -215,10 +286,19 @@ func (u *plainUser) enter(args ...string) view {
 	return v
 }
 
+// endAtCleanup ends the namespaces whatever is in them.
+func (u *plainUser) endAtCleanup() {
+	u.t.Cleanup(func() {
+		if err := u.state().end(context.Background()); err != nil {
+			u.t.Error(err)
+		}
+	})
+}
+
 func (u *plainUser) release() {
 	u.t.Helper()
-	if out, err := u.command("release").CombinedOutput(); err != nil {
-		u.t.Fatalf("release: %v\n%s", err, out)
+	if err := u.command("release").Run(); err != nil {
+		u.t.Fatalf("release: %v\n%s", err, u.log())
 	}
 }
 
@@ -251,12 +331,7 @@ func needNamespaces(t *testing.T) {
 func TestEnterAndRelease(t *testing.T) {
 	needNamespaces(t)
 	u := newPlainUser(t)
-	t.Cleanup(func() { // whatever fails below
-		s := u.state()
-		if err := errors.Join(s.Pasta.end(context.Background()), s.Holder.end(context.Background())); err != nil {
-			t.Error(err)
-		}
-	})
+	u.endAtCleanup() // whatever fails below
 
 	v := u.enter("--flag", "two words")
 	first := u.state()
@@ -272,28 +347,40 @@ func TestEnterAndRelease(t *testing.T) {
 	if host, err := os.Readlink("/proc/self/ns/net"); err != nil || host == v.NetNS {
 		t.Errorf("still in the host's network namespace %s", host)
 	}
-	if want, err := hostAddrs(); err != nil || len(v.HostAddrs) != len(want) {
-		t.Errorf("host's addresses: %v, want %v", v.HostAddrs, want)
+	if want, err := hostAddrs(); err != nil || len(want) == 0 || !slices.Equal(v.Blocked, sorted(want)) {
+		t.Errorf("of the host's addresses %v these can't be reached: %v, %v", want, v.Blocked, err)
+	}
+	if len(v.Problems) > 0 {
+		t.Errorf("problems: %q", v.Problems)
 	}
 
-	if again := u.enter(); again.NetNS != v.NetNS || u.state() != first {
-		t.Errorf("the second time: other namespaces, %+v, before %+v", u.state(), first)
+	again, second := u.enter(), u.state()
+	if again.NetNS != v.NetNS || second.Holder != first.Holder || second.Pasta != first.Pasta {
+		t.Errorf("the second time: other namespaces, %+v, before %+v", second, first)
+	}
+	if first.Keeper.alive() || !second.Keeper.alive() {
+		t.Errorf("keepers: the first alive %v, the second %v", first.Keeper.alive(), second.Keeper.alive())
 	}
 
-	if err := first.Pasta.end(t.Context()); err != nil {
+	// Both at once, or the keeper would start pasta again by itself.
+	if err := errors.Join(second.Keeper.end(t.Context()), second.Pasta.end(t.Context())); err != nil {
 		t.Fatal(err)
 	}
+	if got := Problems(u.layout); len(got) != 2 {
+		t.Errorf("problems without pasta and keeper: %q", got)
+	}
 	mended := u.enter()
-	if s := u.state(); mended.NetNS != v.NetNS || !mended.Route || s.Holder != first.Holder || s.Pasta == first.Pasta {
-		t.Errorf("after pasta's death: route %v, %+v, before %+v", mended.Route, s, first)
+	if s := u.state(); mended.NetNS != v.NetNS || !mended.Route || s.Holder != first.Holder || s.Pasta == first.Pasta || len(mended.Problems) > 0 {
+		t.Errorf("after pasta's death: route %v, problems %q, %+v, before %+v", mended.Route, mended.Problems, s, first)
 	}
 
 	if err := u.state().Holder.end(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	old := u.state()
-	if fresh := u.enter(); fresh.NetNS == v.NetNS || !fresh.Route || old.Pasta.alive() {
-		t.Errorf("after the holder's death: same namespaces %v, route %v, old pasta alive %v", fresh.NetNS == v.NetNS, fresh.Route, old.Pasta.alive())
+	if fresh := u.enter(); fresh.NetNS == v.NetNS || !fresh.Route || old.Pasta.alive() || old.Keeper.alive() {
+		t.Errorf("after the holder's death: same namespaces %v, route %v, old pasta alive %v, old keeper %v",
+			fresh.NetNS == v.NetNS, fresh.Route, old.Pasta.alive(), old.Keeper.alive())
 	}
 	checkRelease(t, u)
 }
@@ -317,7 +404,8 @@ func checkRelease(t *testing.T, u *plainUser) {
 	}
 	s := u.state()
 	u.release()
-	if !s.Holder.alive() || !s.Pasta.alive() || u.state() != s {
+	now := u.state() // with the keeper of what called Release
+	if !s.Holder.alive() || !s.Pasta.alive() || !now.Keeper.alive() || now.Holder != s.Holder || now.Pasta != s.Pasta {
 		t.Errorf("the namespaces were given up under a VM")
 	}
 	_ = stdin.Close()
@@ -326,8 +414,8 @@ func checkRelease(t *testing.T, u *plainUser) {
 	}
 
 	u.release()
-	if s.Holder.alive() || s.Pasta.alive() {
-		t.Errorf("left: holder %v, pasta %v", s.Holder.alive(), s.Pasta.alive())
+	if s.Holder.alive() || s.Pasta.alive() || now.Keeper.alive() {
+		t.Errorf("left: holder %v, pasta %v, keeper %v", s.Holder.alive(), s.Pasta.alive(), now.Keeper.alive())
 	}
 	if _, err := os.Stat(u.layout.NamespaceHolder()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the state file is still there: %v", err)
@@ -337,12 +425,7 @@ func checkRelease(t *testing.T, u *plainUser) {
 func TestEnterAtTheSameTime(t *testing.T) {
 	needNamespaces(t)
 	u := newPlainUser(t)
-	t.Cleanup(func() {
-		s := u.state()
-		if err := errors.Join(s.Pasta.end(context.Background()), s.Holder.end(context.Background())); err != nil {
-			t.Error(err)
-		}
-	})
+	u.endAtCleanup()
 	const n = 4
 	type result struct {
 		out []byte

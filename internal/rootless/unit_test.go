@@ -94,7 +94,7 @@ func TestStateSurvivesGarbage(t *testing.T) {
 		}
 	}
 	check(state{})
-	saved := state{Holder: process{1, 2}, Pasta: process{3, 4}, Forwards: true}
+	saved := state{Holder: process{1, 2}, Pasta: process{3, 4}, Keeper: process{5, 6}, Forwards: true}
 	if err := saved.save(layout); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"banger/internal/network"
 )
 
 // checkClean fails the test if, once it and its clean-ups are through, the host
@@ -111,12 +113,14 @@ func (h *host) networkState(t *testing.T) []string {
 			t.Fatalf("%s: %v: %s", query, err, out)
 		}
 		for line := range strings.Lines(string(out)) {
-			// pasta's own interface is part of the namespace. It is named after
-			// the host's.
+			// pasta's own interface and the rules for it are part of the
+			// namespace. It is named after the host's.
 			name, _, _ := strings.Cut(line, " ")
-			if _, err := net.InterfaceByName(name); err != nil {
-				found = append(found, strings.TrimSpace(line))
+			_, err := net.InterfaceByName(name)
+			if err == nil || strings.TrimSpace(line) == "table inet "+network.RenderBlock(nil).Table {
+				continue
 			}
+			found = append(found, strings.TrimSpace(line))
 		}
 	}
 	return found
@@ -126,7 +130,7 @@ func (h *host) networkState(t *testing.T) []string {
 // which this host's bangerd works, or nil if there is none.
 func (h *host) enterNetwork(t *testing.T) []string {
 	t.Helper()
-	if h.netns != "" {
+	if h.netns != "" && h.uid == 0 {
 		return []string{"nsenter", "--net=/run/netns/" + h.netns, "--"}
 	}
 	data, err := os.ReadFile(filepath.Join(h.home, "run/namespace.json"))

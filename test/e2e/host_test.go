@@ -195,8 +195,13 @@ func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
 
 // program is command for other programs.
 func (h *host) program(ctx context.Context, argv ...string) *exec.Cmd {
+	other := h.uid != uint32(os.Geteuid())
 	if h.netns != "" {
-		argv = append([]string{"nsenter", "--net=/run/netns/" + h.netns, "--"}, argv...)
+		enter := []string{"nsenter", "--net=/run/netns/" + h.netns, "--"}
+		if other { // who may not enter himself
+			enter = append(enter, "setpriv", "--reuid", fmt.Sprint(h.uid), "--regid", fmt.Sprint(h.gid), "--clear-groups", "--")
+		}
+		argv = append(enter, argv...)
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = h.scratch
@@ -204,7 +209,7 @@ func (h *host) program(ctx context.Context, argv ...string) *exec.Cmd {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + h.scratch, "BANGER_HOME=" + h.home, "LC_ALL=C.UTF-8", "TERM=xterm",
 		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.org",
 	}
-	if h.uid != uint32(os.Geteuid()) {
+	if other && h.netns == "" {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: h.uid, Gid: h.gid}}
 	}
 	// bangerd, started by the command, keeps no pipe of ours: but a command

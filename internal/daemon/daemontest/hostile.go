@@ -133,6 +133,12 @@ func (h HostileVMs) ConsoleLog(context.Context, string) (string, error) {
 	return answer[string](h.hostile, nil)
 }
 
+// Problems returns one, for it can't fail.
+func (h HostileVMs) Problems() []string {
+	problems, _ := answer[[]string](hostile{}, nil)
+	return problems
+}
+
 // Host returns a host.
 func (h HostileVMs) Host(context.Context) (api.Host, error) { return answer[api.Host](h.hostile, nil) }
 
