@@ -82,7 +82,7 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err := n.configureBridge(bridge); err != nil {
 		return err
 	}
-	if err := enableForwarding(); err != nil {
+	if err := n.enableForwarding(ctx); err != nil {
 		return err
 	}
 	if err := n.startDNS(ctx); err != nil {
@@ -94,7 +94,7 @@ func (n *Network) Up(ctx context.Context) (err error) {
 
 // Down removes the taps, the bridge and the rules, as far as they exist and
 // are banger's. The kernel's forwarding stays on, since others may have come
-// to need it.
+// to need it (docs/adr/0018).
 func (n *Network) Down(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -128,9 +128,18 @@ func (n *Network) Close() {
 
 // enableForwarding lets IPv4 packets pass between interfaces. The kernel asks
 // for it on the interface where a packet comes in, and replies come in on any
-// that has a route, so it can't be confined to the bridge.
-func enableForwarding() error {
-	return writeSysctl("/proc/sys/net/ipv4/ip_forward", "1")
+// that has a route, so it can't be confined to the bridge. It stays on, see
+// docs/adr/0018.
+func (n *Network) enableForwarding(ctx context.Context) error {
+	const path = "/proc/sys/net/ipv4/ip_forward"
+	before, err := os.ReadFile(path)
+	if err := writeSysctl(path, "1"); err != nil {
+		return err
+	}
+	if err == nil && strings.TrimSpace(string(before)) != "1" {
+		n.log.InfoContext(ctx, "net.ipv4.ip_forward was off; it is on now and stays so")
+	}
+	return nil
 }
 
 // writeSysctl writes only what differs: in containers the files can be

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -191,6 +192,28 @@ func TestRulesReadBack(t *testing.T) {
 		if diff := cmp.Diff(rules.String(), string(out)); diff != "" {
 			t.Errorf("nft reads other rules than were rendered (-rendered +read):\n%s", diff)
 		}
+	}
+}
+
+// TestForwardingStaysOn: banger says that it switches forwarding on, once, and
+// doesn't switch it off, for others may need it by then.
+func TestForwardingStaysOn(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const path = "/proc/sys/net/ipv4/ip_forward"
+	must(t, os.WriteFile(path, []byte("0"), 0o644))
+	var log bytes.Buffer
+	n := New(testConfig(), slog.New(slog.NewTextHandler(&log, nil)))
+	for range 2 {
+		must(t, n.Up(t.Context()))
+		must(t, n.Down(t.Context()))
+	}
+	if got, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(got)) != "1" {
+		t.Errorf("ip_forward is %q, %v", got, err)
+	}
+	if strings.Count(log.String(), "ip_forward") != 1 {
+		t.Errorf("the log says:\n%s", log.String())
 	}
 }
 

@@ -304,3 +304,16 @@ func TestNetworkThatComesLater(t *testing.T) {
 	m.address(netlink.AddrAdd, "10.77.0.1/24") // that is what tells the keeper
 	m.wantReached("with a network again", "198.51.100.2")
 }
+
+// TestForwardingOfTheHostIsKept: what is switched on inside isn't outside.
+func TestForwardingOfTheHostIsKept(t *testing.T) {
+	m := newMachine(t)
+	m.wantReached("through the namespaces", "198.51.100.2")
+	onThread(t, m.ns, func() error {
+		forwarding, err := os.ReadFile(forwardingFile)
+		if err == nil && strings.TrimSpace(string(forwarding)) != "0" {
+			t.Errorf("the host's ip_forward is %s", forwarding)
+		}
+		return err
+	})
+}
