@@ -48,12 +48,17 @@ func (c Catalog) Extend(other Catalog) Catalog {
 // name, followed by the other ones of b.
 func merge[T any](a, b []T, name func(T) string) []T {
 	out := slices.Clone(a)
+	at := make(map[string]int, len(out))
+	for i, one := range out {
+		at[name(one)] = i
+	}
 	for _, one := range b {
-		if i := slices.IndexFunc(out, func(t T) bool { return name(t) == name(one) }); i >= 0 {
+		if i, ok := at[name(one)]; ok {
 			out[i] = one
-		} else {
-			out = append(out, one)
+			continue
 		}
+		at[name(one)] = len(out)
+		out = append(out, one)
 	}
 	return out
 }

@@ -32,6 +32,11 @@ func Parse(data []byte) (Catalog, error) {
 	if err := decode("catalog", data, &c); err != nil {
 		return Catalog{}, err
 	}
+	return c.finished()
+}
+
+// finished completes the recipes of a catalog and checks it.
+func (c Catalog) finished() (Catalog, error) {
 	for i, img := range c.Images {
 		if img.Recipe == nil {
 			continue
@@ -80,7 +85,7 @@ func decode(name string, data []byte, v any) error {
 	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
 		first := unknown.Errors[0]
 		line, _ := first.Position()
-		return api.Errorf(api.CodeInvalid, "%s:%d: there is no key %q", name, line, strings.Join(first.Key(), "."))
+		return api.Errorf(api.CodeInvalid, "%s:%d: there is no key %.80q", name, line, strings.Join(first.Key(), "."))
 	}
 	var wrong *toml.DecodeError
 	if errors.As(err, &wrong) {

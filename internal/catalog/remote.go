@@ -77,35 +77,41 @@ func (r Remote) Load(ctx context.Context) (Catalog, error) {
 
 // parseRemote reads a catalog of the network.
 func parseRemote(data []byte) (Catalog, error) {
-	c, err := Parse(data)
-	if err != nil {
+	var c Catalog
+	if err := decode("catalog", data, &c); err != nil {
 		return Catalog{}, err
 	}
+	// Before the recipes are completed, which may multiply what is in them.
 	if err := c.checkRemote(); err != nil {
 		return Catalog{}, err
 	}
-	return c, nil
+	return c.finished()
 }
 
 // checkRemote holds what a catalog of the network may say: it names bundles,
-// pinned by their hash, which Parse has checked. It has no recipes, because
+// pinned by their hash, which Parse checks. It has no recipes, because
 // their commands run on this host with the rights of bangerd, and whoever runs
 // or intercepts a web server must not be able to give such commands.
 func (c Catalog) checkRemote() error {
 	if len(c.Bases) > 0 {
 		return errors.New("it has a [base], a recipe: only bundles may come from the network")
 	}
-	for _, img := range c.Images {
-		if img.Recipe != nil {
-			return fmt.Errorf("image %s has a recipe: only bundles may come from the network", img.Name)
-		}
-		if _, ok := Embedded().Extend(c).Kernel(img.Kernel); !ok {
-			return fmt.Errorf("image %s needs kernel %s, which is in no catalog", img.Name, img.Kernel)
-		}
+	kernels := make(map[string]bool)
+	for _, k := range Embedded().Kernels {
+		kernels[k.Name] = true
 	}
 	for _, k := range c.Kernels {
 		if k.Recipe != nil {
-			return fmt.Errorf("kernel %s has a recipe: only bundles may come from the network", k.Name)
+			return fmt.Errorf("kernel %q has a recipe: only bundles may come from the network", k.Name)
+		}
+		kernels[k.Name] = true
+	}
+	for _, img := range c.Images {
+		if img.Recipe != nil {
+			return fmt.Errorf("image %q has a recipe: only bundles may come from the network", img.Name)
+		}
+		if !kernels[img.Kernel] {
+			return fmt.Errorf("image %q needs kernel %q, which is in no catalog", img.Name, img.Kernel)
 		}
 	}
 	return nil

@@ -112,11 +112,11 @@ func TestRemote(t *testing.T) {
 func TestRemoteRules(t *testing.T) {
 	kernel := "[[kernel]]\nname = 'k'\ndescription = 'k'\narch = ['amd64']\ndisk_bytes = 1\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"image recipe":   {bundleImage + "[image.recipe]\nsuite = 'bookworm'\nrun = ['reboot']\n", "image alpine has a recipe"},
-		"kernel recipe":  {kernel + "recipe = { suite = 'trixie', package = { amd64 = 'linux' } }\n", "kernel k has a recipe"},
+		"image recipe":   {bundleImage + "[image.recipe]\nsuite = 'bookworm'\nrun = ['reboot']\n", `image "alpine" has a recipe`},
+		"kernel recipe":  {kernel + "recipe = { suite = 'trixie', package = { amd64 = 'linux' } }\n", `kernel "k" has a recipe`},
 		"base":           {"[base.x]\nrun = ['reboot']\n", "[base]"},
 		"no hash":        {strings.Replace(bundleImage, someHash, "", 1), "64 hexadecimal digits"},
-		"unknown kernel": {strings.Replace(bundleImage, "generic-6.12", "other", 1), "needs kernel other"},
+		"unknown kernel": {strings.Replace(bundleImage, "generic-6.12", "other", 1), `needs kernel "other"`},
 		"no catalog":     {"<html>", "catalog:1:"},
 		"too big":        {strings.Repeat("#", maxRemote+1), "bigger than 4 MiB"},
 	} {
