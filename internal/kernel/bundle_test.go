@@ -89,7 +89,7 @@ func TestHostileBundles(t *testing.T) {
 		{"module twice", modules("00-a.ko", "00-a.ko", "01-b.ko"), "its modules for the boot are"},
 		{"no kernel", without(vmlinuxFile), "no such file"},
 		{"no modules", without(modulesFile), "no such file"},
-		{"a text as kernel", write(vmlinuxFile, strings.Repeat("no ELF ", 20)), "bad magic"},
+		{"a text as kernel", write(vmlinuxFile, strings.Repeat("no ELF ", 20)), "no ELF file"},
 		{"a text as file system", write(modulesFile, strings.Repeat("no ext4 ", 1000)), "no ext4 file system"},
 		{"nothing as file system", write(modulesFile, ""), "no ext4 file system"},
 		{"a file too many", extra("init"), "no use for the file"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"debug/elf"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -49,12 +50,8 @@ func readVmlinux(path string) (vmlinux, error) {
 	if info.Size() > maxVmlinux {
 		return vmlinux{}, errors.New("the kernel is larger than 1 GiB")
 	}
-	e, err := elf.NewFile(f)
-	if err != nil {
-		return vmlinux{}, fmt.Errorf("read the kernel: %w", err)
-	}
-	if e.Class != elf.ELFCLASS64 || e.Machine != elf.EM_X86_64 || e.Type != elf.ET_EXEC {
-		return vmlinux{}, fmt.Errorf("the kernel is %v %v %v, not a 64-bit x86 executable", e.Class, e.Machine, e.Type)
+	if err := checkELF(f); err != nil {
+		return vmlinux{}, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return vmlinux{}, err
@@ -69,6 +66,23 @@ func readVmlinux(path string) (vmlinux, error) {
 		return vmlinux{}, errors.New("the kernel doesn't say which release it is: it has no Linux banner")
 	}
 	return vmlinux{Release: found.release, Bytes: n, SHA256: hex.EncodeToString(hash.Sum(nil))}, nil
+}
+
+// checkELF checks the header of an ELF file. Package debug/elf would read the
+// rest as well, which can take several times the file's size of memory.
+func checkELF(r io.Reader) error {
+	var h elf.Header64
+	if err := binary.Read(r, binary.LittleEndian, &h); err != nil {
+		return fmt.Errorf("read the kernel's header: %w", err)
+	}
+	class, machine, kind := elf.Class(h.Ident[elf.EI_CLASS]), elf.Machine(h.Machine), elf.Type(h.Type)
+	switch {
+	case !hasPrefix(h.Ident[:], 0x7f, 'E', 'L', 'F'):
+		return errors.New("the kernel is no ELF file")
+	case class != elf.ELFCLASS64 || h.Ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB) || machine != elf.EM_X86_64 || kind != elf.ET_EXEC:
+		return fmt.Errorf("the kernel is %v %v %v, not a 64-bit x86 executable", class, machine, kind)
+	}
+	return nil
 }
 
 // bannerFinder looks for the banner in what is written to it.
@@ -156,9 +170,12 @@ func unpackKernel(in io.Reader, w io.Writer) error {
 	if !hasBootHeader(head) { // before reading all of what may be anything
 		return errNoBootHeader
 	}
-	image, err := io.ReadAll(rest)
+	image, err := io.ReadAll(io.LimitReader(rest, maxVmlinuz+1))
 	if err != nil {
 		return err
+	}
+	if len(image) > maxVmlinuz {
+		return errors.New("the compressed kernel is larger than 256 MiB")
 	}
 	boot, err := parseBootImage(image)
 	if err != nil {

@@ -32,7 +32,7 @@ func TestReadVmlinux(t *testing.T) {
 		err  string
 	}{
 		{"a kernel", vmlinuxOf("6.1.0-56-cloud+x~1"), ""},
-		{"a text", bytes.Repeat([]byte("no ELF "), 20), "bad magic"},
+		{"a text", bytes.Repeat([]byte("no ELF "), 20), "no ELF file"},
 		{"an object file", elfFile(nil), "ET_REL"},
 		{"another program", executable("hello"), "no Linux banner"},
 		{"a release with a path", vmlinuxOf("6.1/../../x"), "no Linux banner"},

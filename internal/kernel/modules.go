@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -122,6 +123,14 @@ func (o *ordering) visit(name string) error {
 	return nil
 }
 
+// Bounds on modules: what is read of one takes some times as much memory.
+const (
+	maxModule  = 256 << 20
+	maxModinfo = 1 << 20
+)
+
+var errModuleSize = errors.New("it is larger than 256 MiB")
+
 // modinfo is what a module says of itself.
 type modinfo struct {
 	depends  []string // modules without which it doesn't load
@@ -132,6 +141,9 @@ type modinfo struct {
 // ended by a zero byte (include/linux/moduleparam.h, __MODULE_INFO; the build
 // adds "depends", scripts/mod/modpost.c).
 func readModinfo(path string) (modinfo, error) {
+	if info, err := os.Stat(path); err != nil || info.Size() > maxModule {
+		return modinfo{}, cmp.Or(err, errModuleSize)
+	}
 	f, err := elf.Open(path)
 	if err != nil {
 		return modinfo{}, err
@@ -140,6 +152,9 @@ func readModinfo(path string) (modinfo, error) {
 	section := f.Section(".modinfo")
 	if section == nil {
 		return modinfo{}, errors.New("it has no section .modinfo")
+	}
+	if section.Size > maxModinfo {
+		return modinfo{}, fmt.Errorf("its section .modinfo has %d bytes", section.Size)
 	}
 	data, err := section.Data()
 	if err != nil {

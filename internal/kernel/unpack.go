@@ -66,7 +66,7 @@ func unpackFile(path, target, extension string) error {
 		r, err = xz.NewReader(in, maxWindow)
 	case "zst":
 		var d *zstd.Decoder
-		if d, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1)); err == nil {
+		if d, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
 			defer d.Close()
 			r = d
 		}
@@ -79,7 +79,10 @@ func unpackFile(path, target, extension string) error {
 		return err
 	}
 	err = writeFile(target, func(w io.Writer) error {
-		_, err := io.Copy(w, r)
+		n, err := io.Copy(w, io.LimitReader(r, maxModule+1))
+		if err == nil && n > maxModule {
+			err = errModuleSize
+		}
 		return err
 	})
 	if err != nil {

@@ -31,6 +31,8 @@ const (
 const (
 	// maxVmlinux bounds what a payload may claim to unpack to.
 	maxVmlinux = 1 << 30
+	// maxVmlinuz bounds what is compressed, which is read into memory.
+	maxVmlinuz = 256 << 20
 	// maxWindow is the largest dictionary that the kernel's build uses:
 	// zstd --ultra -22 makes it 128 MiB.
 	maxWindow = 128 << 20
