@@ -27,8 +27,8 @@ func TestRemoteManyEntries(t *testing.T) {
 
 // Recipes that stand on the same long one would fill the memory.
 func TestRemoteRecipesAreNotCompleted(t *testing.T) {
-	text := "[base.long]\nsuite = 'bookworm'\npackages = [" + strings.Repeat("'aa',", 400_000) + "]\n" +
-		strings.Repeat("[[image]]\nrecipe = { base = 'long' }\n", 40_000)
+	text := "[base.long]\nsuite = 'bookworm'\npackages = [" + strings.Repeat("'aa',", 100_000) + "]\n" +
+		strings.Repeat("[[image]]\nrecipe = { base = 'long' }\n", 10_000)
 	if _, err := parseRemote([]byte(text)); err == nil || !strings.Contains(err.Error(), "[base]") {
 		t.Errorf("got %v", err)
 	}

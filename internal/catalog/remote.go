@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// maxRemote is how big a catalog on a server may be.
-	maxRemote = 4 << 20
+	// maxRemote is how big a catalog on a server may be: thousands of entries.
+	// Decoding four times as much can be made to take a minute.
+	maxRemote = 1 << 20
 	// remoteTimeout bounds the wait for a server. A catalog is small, and there
 	// is a copy of it.
 	remoteTimeout = 15 * time.Second

@@ -118,7 +118,7 @@ func TestRemoteRules(t *testing.T) {
 		"no hash":        {strings.Replace(bundleImage, someHash, "", 1), "64 hexadecimal digits"},
 		"unknown kernel": {strings.Replace(bundleImage, "generic-6.12", "other", 1), `needs kernel "other"`},
 		"no catalog":     {"<html>", "catalog:1:"},
-		"too big":        {strings.Repeat("#", maxRemote+1), "bigger than 4 MiB"},
+		"too big":        {strings.Repeat("#", maxRemote+1), "bigger than 1 MiB"},
 	} {
 		s := newServer(t, c.text)
 		r, _ := s.remote(t)
