@@ -25,6 +25,7 @@ import (
 const (
 	maxArchiveEntries = 1 << 16
 	maxArchiveLinks   = 8
+	maxArchivePath    = 4095 // Linux's PATH_MAX less the final zero
 	maxManifest       = 4 << 20
 )
 
@@ -149,6 +150,9 @@ func (a *archive) list(ctx context.Context) error {
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			return a.invalid("it is damaged: %v", err)
+		}
+		if len(hdr.Name) > maxArchivePath || len(hdr.Linkname) > maxArchivePath {
+			return a.invalid("it has a path of more than %d bytes", maxArchivePath)
 		}
 		name := cleanName(hdr.Name)
 		switch hdr.Typeflag {

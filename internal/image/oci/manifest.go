@@ -102,9 +102,6 @@ func parseManifest(raw []byte) (*v1.Manifest, error) {
 	default:
 		return nil, fmt.Errorf("it is no container image but has the type %q", m.Config.MediaType)
 	}
-	if len(m.Layers) > maxLayers {
-		return nil, fmt.Errorf("it has %d layers", len(m.Layers))
-	}
 	for i, desc := range append([]v1.Descriptor{m.Config}, m.Layers...) {
 		if desc.Digest.Algorithm != "sha256" || len(desc.Digest.Hex) != 64 || desc.Size < 0 {
 			return nil, fmt.Errorf("blob %d has the digest %q and %d bytes", i, desc.Digest, desc.Size)
@@ -138,8 +135,8 @@ func (w wanted) checkConfig(config *v1.ConfigFile, layers int, listed *v1.Platfo
 	if len(config.RootFS.DiffIDs) != layers {
 		return w.invalid("its manifest has %d layers, its configuration %d", layers, len(config.RootFS.DiffIDs))
 	}
-	if layers == 0 {
-		return w.invalid("it has no layers")
+	if layers == 0 || layers > maxLayers {
+		return w.invalid("it has %d layers; from 1 to %d are allowed", layers, maxLayers)
 	}
 	got := platformOf(config, listed)
 	if got.OS != w.platform.OS || got.Architecture != w.platform.Architecture {
