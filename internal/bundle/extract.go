@@ -19,6 +19,10 @@ const block = 4096
 // last record with zeros.
 const maxTrailer = 1 << 20
 
+// maxFiles is how many files a bundle may have. A kernel's has most: one for
+// each module that a boot may need.
+const maxFiles = 1024
+
 // extraction writes the files of one archive.
 type extraction struct {
 	*unpacking
@@ -70,6 +74,8 @@ func (x *extraction) check(h *tar.Header) error {
 		return x.invalid("%q in it is not a regular file", h.Name)
 	case !validName(h.Name):
 		return x.invalid("a file in it is called %q", h.Name)
+	case len(x.seen) >= maxFiles:
+		return x.invalid("it has more than %d files", maxFiles)
 	case x.seen[h.Name]:
 		return x.invalid("%q is in it twice", h.Name)
 	case h.Name != ManifestName && x.Allowed != nil && !x.Allowed(h.Name):
@@ -97,6 +103,9 @@ func (x *extraction) file(ctx context.Context, r io.Reader, h *tar.Header, buf [
 	}
 	defer f.Close()
 	for offset := int64(0); offset < h.Size; {
+		if ctx.Err() != nil { // the holes of a sparse file need no reading
+			return context.Cause(ctx)
+		}
 		n, err := io.ReadFull(r, buf[:min(int64(len(buf)), h.Size-offset)])
 		if err != nil {
 			return x.damaged(ctx, err)
