@@ -40,6 +40,9 @@ func stages(v Variant) []stage {
 	}
 }
 
+// maxPackages is more than any distribution has: what is beyond it is wrong.
+const maxPackages = 1 << 18
+
 // parser makes steps of mmdebstrap's verbose output, which contains apt's and
 // dpkg's.
 type parser struct {
@@ -74,7 +77,7 @@ func (p *parser) line(line string) {
 	fields := strings.Fields(line)
 	if len(fields) >= 5 && fields[3] == "newly" && fields[4] == "installed," {
 		// 0 upgraded, 69 newly installed, 0 to remove and 0 not upgraded.
-		if n, err := strconv.Atoi(fields[2]); err == nil {
+		if n, err := strconv.Atoi(fields[2]); err == nil && n >= 0 && n <= maxPackages {
 			p.want = n
 		}
 		return
@@ -97,7 +100,9 @@ func (p *parser) packageLine(fields []string) string {
 	switch {
 	case strings.HasPrefix(fields[0], "Get:") && len(fields) >= 7:
 		// Get:3 URI bookworm/main amd64 libpcre2-8-0 amd64 10.42-1 [262 kB]
-		p.packages = append(p.packages, Package{Name: fields[4], Version: fields[6]})
+		if len(p.packages) < maxPackages {
+			p.packages = append(p.packages, Package{Name: strings.Clone(fields[4]), Version: strings.Clone(fields[6])})
+		}
 		return "downloading " + fields[4]
 	case fields[0] == "Unpacking" && len(fields) >= 3:
 		return "unpacking " + bareName(fields[1])
