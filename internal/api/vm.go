@@ -43,10 +43,11 @@ type VM struct {
 	Timing    []PhaseTiming     `json:"timing,omitempty"` // of the last create or start
 }
 
-// WorkspaceInfo tells which repository was copied into a VM.
+// WorkspaceInfo tells which repository or other directory was copied into a VM.
 type WorkspaceInfo struct {
 	HostPath  string `json:"host_path"`
 	GuestPath string `json:"guest_path"`
+	Note      string `json:"note,omitempty"` // what is out of the ordinary with it, for people
 }
 
 // PhaseTiming is how long one phase of a create or start took.

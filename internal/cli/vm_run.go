@@ -45,7 +45,8 @@ func newVMRun(e *env) *cobra.Command {
 
 With a PATH, the git repository there is copied to /root/repo in the VM, or to
 --guest-path: its tracked files, its untracked ones that git doesn't ignore, and
-its history. The shell or command starts there.
+its history. The shell or command starts there. Of a directory that is no
+repository, the files are copied, but for those that a .gitignore in it names.
 
 The command's exit status becomes banger's, and its input, output and signals
 are yours; a third Ctrl-C gives up on a command that ignores them. It gets a
@@ -145,6 +146,9 @@ func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
 	vm, err := createVM(ctx, e, req, o.machine.timing)
 	if err != nil {
 		return err
+	}
+	if vm.Workspace != nil && vm.Workspace.Note != "" {
+		e.notice("%s: %s", vm.Workspace.HostPath, vm.Workspace.Note)
 	}
 	if o.rm {
 		defer func() { err = deleteAfter(ctx, e, vm, err) }()

@@ -20,6 +20,10 @@ func checkBranch(ctx context.Context, r *repository, branch, from string) (start
 		}
 		return "", nil
 	}
+	if r.isPlain() {
+		return "", api.Errorf(api.CodeInvalid, "%s is not a git repository, and so has no branches", r.top).
+			WithHint("leave --branch out, or run `git init` there")
+	}
 	if err := checkBranchName(ctx, r, branch); err != nil {
 		return "", err
 	}

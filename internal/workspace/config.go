@@ -61,7 +61,7 @@ func (s setting) key() string { return s.section + "." + s.name }
 func (r *repository) readSettings(ctx context.Context, tmp string) error {
 	var own []setting
 	var err error
-	if r.gitDir != "" {
+	if !r.isPlain() {
 		if own, err = readOwnSettings(ctx, r.location, tmp); err != nil {
 			return err
 		}

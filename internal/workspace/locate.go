@@ -63,6 +63,25 @@ func locate(dir string) (location, error) {
 	}
 }
 
+// locatePlain is the location of a directory that is no repository. One that
+// holds a home is refused: with all that is in it, much would be copied that
+// wasn't meant.
+func locatePlain(dir string) (location, error) {
+	top, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return location{}, fmt.Errorf("resolve %s: %w", dir, err)
+	}
+	home, err := os.UserHomeDir()
+	if err == nil {
+		home, err = filepath.EvalSymlinks(home)
+	}
+	if top == "/" || err == nil && isBelow(home, top) {
+		return location{}, api.Errorf(api.CodeInvalid, "%s is not a git repository, and all files in it would be copied", dir).
+			WithHint("name a directory in it, or run `git init` there and ignore what is to stay")
+	}
+	return location{top: top}, nil
+}
+
 // locateAt looks at the .git of one directory.
 func locateAt(top string) (at location, found bool, err error) {
 	dotGit := filepath.Join(top, ".git")

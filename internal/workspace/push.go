@@ -192,6 +192,9 @@ func buildGitDirs(ctx context.Context, parts []*part, tmp string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.NumCPU())
 	for i, one := range parts {
+		if one.repo.isPlain() {
+			continue
+		}
 		one.gitDir = newGitDir(one, filepath.Join(tmp, fmt.Sprint(i), "git"))
 		group.Go(guard.ErrFunc("pack a history", func() error { return one.gitDir.build(ctx) }))
 	}
@@ -216,6 +219,9 @@ func writeParts(ctx context.Context, w io.Writer, parts []*part, m *meter, packe
 		}
 	}
 	for _, one := range parts {
+		if one.gitDir == nil {
+			continue
+		}
 		if err := addGitDir(a, one, m); err != nil {
 			return err
 		}

@@ -61,11 +61,13 @@ func (g *gitDir) writeRefs(ctx context.Context) error {
 	if g.branch != "" {
 		id := g.start
 		if id == "" {
-			if id, err = g.repo.git.line(ctx, "rev-parse", "--verify", "HEAD"); err != nil {
+			if id, err = g.repo.commit(ctx, "HEAD"); err != nil {
 				return err
 			}
 		}
-		refs = append(refs, ref{name: headsPrefix + g.branch, id: id})
+		if id != "" { // else the first commit will make it
+			refs = append(refs, ref{name: headsPrefix + g.branch, id: id})
+		}
 	}
 	slices.SortFunc(refs, func(a, b ref) int { return cmp.Compare(a.name, b.name) })
 	packed := bytes.NewBufferString("# pack-refs with: peeled fully-peeled sorted \n")

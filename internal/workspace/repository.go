@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"banger/internal/api"
 )
 
 // repository is a git repository on the host with a working tree.
@@ -22,13 +20,12 @@ type repository struct {
 	objects  []string  // directories of objects that may be used
 }
 
-// openRepository opens the repository that dir is in. What it makes below tmp
-// has to stay while the repository is used.
+// openRepository opens the repository that dir is in, or else dir as a plain
+// directory. What it makes below tmp has to stay while the repository is used.
 func openRepository(ctx context.Context, dir, tmp string) (*repository, error) {
 	at, err := locate(dir)
 	if errors.Is(err, errNoRepository) {
-		return nil, api.Errorf(api.CodeInvalid, "%s is not a git repository", dir).
-			WithHint("run `git init` and make a first commit there")
+		at, err = locatePlain(dir)
 	}
 	if err != nil {
 		return nil, err
@@ -48,7 +45,7 @@ func openLocation(ctx context.Context, at location, tmp string) (*repository, er
 	if err := r.readSettings(ctx, tmp); err != nil {
 		return nil, err
 	}
-	if at.gitDir != "" {
+	if !r.isPlain() {
 		if err := r.checkTrust(); err != nil {
 			return nil, err
 		}
@@ -62,7 +59,7 @@ func openLocation(ctx context.Context, at location, tmp string) (*repository, er
 
 // checkHead refuses a HEAD that isn't a file, before git looks at it.
 func (r *repository) checkHead() error {
-	if r.gitDir == "" {
+	if r.isPlain() {
 		return nil
 	}
 	root, err := os.OpenRoot(r.gitDir)
@@ -89,6 +86,9 @@ func openNested(ctx context.Context, dir, tmp string) (*repository, error) {
 	}
 	return openLocation(ctx, at, tmp)
 }
+
+// isPlain reports whether it is no repository but a directory to copy.
+func (r *repository) isPlain() bool { return r.gitDir == "" }
 
 // objectIDLen is the number of hex digits in an object name.
 func (r *repository) objectIDLen() int {

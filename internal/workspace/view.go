@@ -39,7 +39,7 @@ func (r *repository) makeView(tmp string) error {
 	if err := writeFile(r.view.common, "config", r.config(configOfView)); err != nil {
 		return err
 	}
-	if r.gitDir == "" {
+	if r.isPlain() {
 		return writeFile(r.view.dir, "HEAD", []byte("ref: "+headsPrefix+"main\n"))
 	}
 	if r.isLinked() {

@@ -35,6 +35,9 @@
 // (trust.go). A named pipe, socket or device where a file should be is an error
 // and keeps nobody waiting (inside.go, obstacle.go).
 //
+// A directory that is no repository is copied too, without what a .gitignore in
+// it names, and gets none in the guest.
+//
 // # Branches
 //
 // With a branch that starts at HEAD, the guest is on that branch and all else
@@ -73,7 +76,8 @@ type Plan struct {
 }
 
 // Inspect checks everything about w that can be known before there is a VM.
-// A path inside a repository means the whole repository. Errors are *api.Error
+// A path inside a repository means the whole repository, and one outside of any
+// a directory of files. Errors are *api.Error
 // with a hint.
 func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if err := checkDirectory(w.Path); err != nil {
@@ -92,10 +96,6 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if head == "" {
-		return nil, api.Errorf(api.CodeInvalid, "the repository %s has no commit yet", repo.top).
-			WithHint("git commit, with --allow-empty if there is nothing to commit")
-	}
 	p := &Plan{branch: w.Branch, big: bigHistory}
 	if p.start, err = checkBranch(ctx, repo, w.Branch, w.From); err != nil {
 		return nil, err
@@ -105,6 +105,12 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 		return nil, err
 	}
 	p.info = api.WorkspaceInfo{HostPath: repo.top, GuestPath: guestPath}
+	switch {
+	case repo.isPlain():
+		p.info.Note = "it is not a git repository: its files were copied, but for those that a .gitignore in it names"
+	case head == "":
+		p.info.Note = "the repository has no commit yet: its files and what is staged were copied"
+	}
 	return p, nil
 }
 
@@ -126,7 +132,7 @@ func checkDirectory(dir string) error {
 			WithHint("check the path and its permissions")
 	case !info.IsDir():
 		return api.Errorf(api.CodeInvalid, "%s is not a directory", dir).
-			WithHint("name the directory of a git repository")
+			WithHint("name a directory, such as that of a git repository")
 	}
 	return nil
 }

@@ -153,6 +153,9 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 	if w := req.Workspace; w != nil {
 		guestPath := cmp.Or(w.GuestPath, "/root/repo")
 		vm.Workspace = &api.WorkspaceInfo{HostPath: w.Path, GuestPath: guestPath}
+		if filepath.Base(w.Path) == "plain" {
+			vm.Workspace.Note = "it is not a git repository"
+		}
 	}
 	if f.vms == nil {
 		f.vms = make(map[string]api.VM)
