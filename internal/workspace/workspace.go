@@ -77,8 +77,7 @@ type Plan struct {
 
 // Inspect checks everything about w that can be known before there is a VM.
 // A path inside a repository means the whole repository, and one outside of any
-// a directory of files. Errors are *api.Error
-// with a hint.
+// a directory of files. Errors are *api.Error with a hint.
 func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if err := checkDirectory(w.Path); err != nil {
 		return nil, err
