@@ -177,16 +177,6 @@ func TestSplitSSHFlags(t *testing.T) {
 	}
 }
 
-func TestSSHQuoting(t *testing.T) {
-	access := api.Access{User: "root", KeyPath: "/a b/100%", KnownHosts: "/k", HostAlias: "x"}
-	options := sshOptions("/opt/b c/banger%", api.VM{ID: "0123"}, access)
-	for _, want := range []string{"ProxyCommand='/opt/b c/banger%%' vm dial 0123", `IdentityFile="/a b/100%%"`} {
-		if !slices.Contains(options, want) {
-			t.Errorf("no option %s in %q", want, options)
-		}
-	}
-}
-
 func TestAge(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	for d, want := range map[time.Duration]string{

@@ -59,6 +59,7 @@ var hostileArgs = map[string][]string{
 	"banger vm restart":     {"web"},
 	"banger vm run":         {"--timing", "--", "true"},
 	"banger vm show":        {"web"},
+	"banger vm ssh-config":  {"web"},
 	"banger vm ssh":         {"web"},
 	"banger vm start":       {"web", "--timing"},
 	"banger vm stop":        {"web"},

@@ -16,7 +16,7 @@ func newVM(e *env) *cobra.Command {
 		newVMRun(e), newVMCreate(e),
 		newVMStart(e), newVMStop(e), newVMRestart(e), newVMDelete(e),
 		newVMList(e), newVMShow(e),
-		newVMSSH(e), newVMExec(e), newVMLogs(e), newVMDial(e),
+		newVMSSH(e), newVMSSHConfig(e), newVMExec(e), newVMLogs(e), newVMDial(e),
 	)
 	return cmd
 }

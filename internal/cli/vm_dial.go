@@ -13,11 +13,12 @@ import (
 func newVMDial(e *env) *cobra.Command {
 	var port uint32
 	cmd := &cobra.Command{
-		Use:               "dial VM",
-		Short:             "Join stdin and stdout to a port of a VM",
-		Long:              "Join stdin and stdout to a port of a VM's agent, as a ProxyCommand of ssh.",
-		Example:           "  ssh -o ProxyCommand='banger vm dial web' root@web",
-		Hidden:            true,
+		Use:   "dial VM",
+		Short: "Join stdin and stdout to a port of a VM",
+		Long: `Join stdin and stdout to a port of a VM's agent, by default to its SSH server:
+the ProxyCommand of an SSH client. See "banger vm ssh-config" for what else a
+client needs to know.`,
+		Example:           `  ssh -o ProxyCommand='banger vm dial web' root@web`,
 		Args:              args(1, 1, "VM"),
 		ValidArgsFunction: completeVMs(e, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -20,12 +20,18 @@ func newVMSSH(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ssh [SSH FLAGS] VM [SSH FLAGS] [COMMAND [ARG...]]",
 		Short: "Log in to a running VM with OpenSSH",
-		Long: `Log in to a running VM with OpenSSH's ssh. All of its flags work, and what is
-in your ~/.ssh/config for the VM's name. The connection goes through bangerd; no
-network and no sshd is needed in the VM.`,
+		Long: `Log in to a running VM with OpenSSH's ssh. All of its flags work. The connection
+goes through bangerd; no network and no sshd is needed in the VM.
+
+No configuration of ssh is read: what it says for every host, such as to forward
+your agent or a port, is not meant for a VM whose code you don't trust. Read one
+with -F FILE; even then it takes -A to forward the agent. For other programs see
+"banger vm ssh-config".`,
 		Example: `  banger vm ssh web
   banger vm ssh web -L 8080:localhost:80 -N
-  banger vm ssh -A web git push`,
+  banger vm ssh -A web git push
+  rsync -e 'banger vm ssh' -a ./site/ web:/srv/site/
+  GIT_SSH_COMMAND='banger vm ssh' git pull web:/root/repo`,
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completeVMs(e, 1, api.StateRunning),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,21 +56,11 @@ func runVMSSH(ctx context.Context, e *env, args []string) error {
 		return api.Errorf(api.CodeHost, "there is no ssh on this host").
 			WithHint("install it: apt install openssh-client; banger vm exec -t %s -- bash -l works without", shellQuote(name))
 	}
-	vm, err := call(ctx, e, api.GetVM, api.None{}, name)
+	target, err := findSSHTarget(ctx, e, name)
 	if err != nil {
 		return err
 	}
-	access, err := call(ctx, e, api.GetAccess, api.None{}, vm.ID)
-	if err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find banger's own path: %w", err)
-	}
-	// ssh takes the first value that it is given for anything: the user's own
-	// flags go before ours.
-	argv := slices.Concat([]string{"ssh"}, before, after, sshOptions(self, vm, access), []string{"--", vm.Name}, command)
+	argv := target.argv(slices.Concat(before, after), command)
 	if err := e.exec(ssh, argv, os.Environ()); err != nil {
 		return fmt.Errorf("run %s: %w", ssh, err)
 	}
@@ -90,30 +86,3 @@ func splitSSHFlags(args []string) (flags, rest []string) {
 	}
 	return args, nil
 }
-
-// sshOptions makes ssh reach the VM through "banger vm dial" and trust nothing
-// but the VM's own host key.
-func sshOptions(self string, vm api.VM, access api.Access) []string {
-	options := []string{
-		"ProxyCommand=" + percent(shellQuote(self)) + " vm dial " + vm.ID,
-		"HostKeyAlias=" + access.HostAlias,
-		"UserKnownHostsFile=" + configQuote(access.KnownHosts),
-		"GlobalKnownHostsFile=none",
-		"StrictHostKeyChecking=yes",
-		"CheckHostIP=no",
-		"UpdateHostKeys=no",
-		"IdentityFile=" + configQuote(access.KeyPath),
-		"IdentitiesOnly=yes",
-	}
-	var argv []string
-	for _, o := range options {
-		argv = append(argv, "-o", o)
-	}
-	return append(argv, "-l", access.User)
-}
-
-// percent keeps ssh from expanding tokens such as %h.
-func percent(s string) string { return strings.ReplaceAll(s, "%", "%%") }
-
-// configQuote makes a path one value of ssh_config(5).
-func configQuote(path string) string { return `"` + percent(path) + `"` }

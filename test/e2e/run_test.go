@@ -137,6 +137,7 @@ func TestInOneVM(t *testing.T) {
 				t.Errorf("exit %d, stdout %q\n%s", r.exit, r.stdout, r.stderr)
 			}
 		})
+		t.Run("other SSH clients", func(t *testing.T) { h.testSSHClients(t) })
 		t.Run("logs", func(t *testing.T) {
 			h.must(t, "vm", "exec", "one", "--", "sh", "-c", "echo to the console >/dev/console")
 			h.eventually(t, func() bool { return strings.Contains(h.must(t, "vm", "logs", "one"), "to the console") })
