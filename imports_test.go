@@ -24,9 +24,10 @@ var mayImport = map[string][]string{
 	"internal/procid":  {},
 	"internal/guard":   {},
 	"internal/guest":   {},
-	"internal/config":  {"internal/api"},
+	"internal/weburl":  {},
+	"internal/config":  {"internal/api", "internal/weburl"},
 	"internal/doctor":  {"internal/api", "internal/paths", "internal/rootless"},
-	"internal/catalog": {"internal/api"},
+	"internal/catalog": {"internal/api", "internal/weburl"},
 
 	"internal/guest/halfclose": {},
 	"internal/guest/serialmux": {},
@@ -43,12 +44,12 @@ var mayImport = map[string][]string{
 		"internal/mmdebstrap"},
 	"internal/vmm":       {"internal/api", "internal/guest", "internal/procid"},
 	"internal/diskusage": {"internal/api", "internal/paths"},
-	"internal/download":  {"internal/api", "internal/hosttool"},
-	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool"},
+	"internal/download":  {"internal/api", "internal/hosttool", "internal/weburl"},
+	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool", "internal/weburl"},
 	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/hosttool"},
 
 	// Images of OCI registries: pulled, flattened, written as ext4.
-	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten"},
+	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/weburl"},
 	"internal/image/oci/flatten":   {"internal/api"},
 	"internal/image/oci/layertest": {}, // for tests only
 	"internal/image/ext4":          {"internal/api"},

@@ -24,6 +24,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/download"
 	"banger/internal/hosttool"
+	"banger/internal/weburl"
 )
 
 // defaultMaxBytes is more than any image that would be of use.
@@ -131,9 +132,7 @@ type unpacking struct {
 // fromURL downloads the bundle, unpacks it and removes it again.
 func (u *unpacking) fromURL(ctx context.Context, dir string) (string, error) {
 	address := u.source
-	if parsed, err := url.Parse(address); err == nil {
-		u.source = parsed.Redacted()
-	}
+	u.source = weburl.Redact(address)
 	name := sha256.Sum256([]byte(address))
 	path := filepath.Join(u.CacheDir, hex.EncodeToString(name[:16])+".bundle")
 	options := download.Options{

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"banger/internal/weburl"
 )
 
 // Arches are the machines that banger knows, as Debian and Go call them.
@@ -110,15 +112,15 @@ func checkEntry(name string, arches []string, bundles []Bundle, recipe bool) err
 
 func (b Bundle) check(arches []string) error {
 	if !slices.Contains(arches, b.Arch) {
-		return fmt.Errorf("bundle %s: arch %q is none of the entry's", b.URL, b.Arch)
+		return fmt.Errorf("bundle %s: arch %q is none of the entry's", weburl.Redact(b.URL), b.Arch)
 	}
 	u, err := url.Parse(b.URL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return fmt.Errorf("bundle url %q: want http or https", b.URL)
+		return fmt.Errorf("bundle url %q: want http or https", weburl.Redact(b.URL))
 	}
 	// What isn't pinned would be whatever the server has that day.
 	if !sha256Hex.MatchString(b.SHA256) {
-		return fmt.Errorf("bundle %s: sha256 %q: want 64 hexadecimal digits", b.URL, b.SHA256)
+		return fmt.Errorf("bundle %s: sha256 %q: want 64 hexadecimal digits", weburl.Redact(b.URL), b.SHA256)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"banger/internal/api"
+	"banger/internal/weburl"
 )
 
 const (
@@ -32,7 +32,7 @@ const (
 type Remote struct {
 	URL       string       // http or https
 	CacheFile string       // where the last catalog of the server is kept
-	Client    *http.Client // nil: http.DefaultClient
+	Client    *http.Client // nil: one that takes proxies from the environment
 	Log       *slog.Logger
 }
 
@@ -58,15 +58,15 @@ func (r Remote) Load(ctx context.Context) (Catalog, error) {
 	}
 	if err != nil {
 		if old.Catalog == "" {
-			return Catalog{}, api.Errorf(api.CodeHost, "the catalog %s can't be fetched: %v", r.URL, err).
+			return Catalog{}, api.Errorf(api.CodeHost, "the catalog %s can't be fetched: %v", weburl.Redact(r.URL), err).
 				WithHint("check catalog_url in the configuration and the network")
 		}
-		r.Log.Warn("use the copy of the catalog", "url", r.URL, "err", err)
+		r.Log.Warn("use the copy of the catalog", "url", weburl.Redact(r.URL), "err", err)
 		fresh = old
 	}
 	c, err := parseRemote([]byte(fresh.Catalog))
 	if err != nil {
-		return Catalog{}, api.Errorf(api.CodeInvalid, "%s: %v", r.URL, err)
+		return Catalog{}, api.Errorf(api.CodeInvalid, "%s: %v", weburl.Redact(r.URL), err)
 	}
 	if fresh != old {
 		if err := r.writeCache(fresh); err != nil {
@@ -124,14 +124,14 @@ func (r Remote) fetch(ctx context.Context, old cached) (cached, error) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL, nil)
 	if err != nil {
-		return cached{}, err
+		return cached{}, weburl.Error(err)
 	}
 	if old.ETag != "" {
 		req.Header.Set("If-None-Match", old.ETag)
 	}
-	resp, err := cmp.Or(r.Client, http.DefaultClient).Do(req)
+	resp, err := weburl.Client(r.Client).Do(req)
 	if err != nil {
-		return cached{}, err
+		return cached{}, weburl.Error(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotModified && old.ETag != "" {

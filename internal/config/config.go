@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"banger/internal/api"
+	"banger/internal/weburl"
 )
 
 // Config is what is in force.
@@ -108,7 +109,7 @@ var interfaceName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$`)
 func (c Config) check() error {
 	switch {
 	case c.CatalogURL != "" && !isHTTP(c.CatalogURL):
-		return fmt.Errorf("catalog_url %q: want an http or https address", c.CatalogURL)
+		return fmt.Errorf("catalog_url %q: want an http or https address", weburl.Redact(c.CatalogURL))
 	case !slices.Contains([]string{"auto", "firecracker", "qemu"}, c.Driver):
 		return fmt.Errorf("driver %q: want auto, firecracker or qemu", c.Driver)
 	case !slices.Contains([]string{"auto", "on", "off"}, c.Jailer):

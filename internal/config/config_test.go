@@ -54,3 +54,16 @@ func TestDefaultsFollowTheCIDR(t *testing.T) {
 		t.Errorf("without a file: %v, %v", c.BridgeIP, err)
 	}
 }
+
+// A password in catalog_url is in no error.
+func TestCatalogPassword(t *testing.T) {
+	for _, address := range []string{"ftp://user:hunter2@host/", "https://user:hun%ter2@host/", "https://hunter2@/"} {
+		path := filepath.Join(t.TempDir(), "config.toml")
+		if err := os.WriteFile(path, []byte("catalog_url = '"+address+"'\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path); err == nil || strings.Contains(err.Error(), "ter2") {
+			t.Errorf("%s: got %v", address, err)
+		}
+	}
+}

@@ -22,6 +22,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/hosttool"
+	"banger/internal/weburl"
 )
 
 // Options says how to download. The zero value is fine.
@@ -145,7 +146,7 @@ func (e *uselessError) Unwrap() error { return e.err }
 func parse(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, api.Errorf(api.CodeInvalid, "%q is not a URL of http or https", rawURL)
+		return nil, api.Errorf(api.CodeInvalid, "%q is not a URL of http or https", weburl.Redact(rawURL))
 	}
 	return u, nil
 }

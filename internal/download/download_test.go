@@ -1,9 +1,11 @@
 package download
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -311,5 +313,32 @@ func TestTemporary(t *testing.T) {
 		if got := temporary(err); got != want {
 			t.Errorf("temporary(%v) = %v", err, got)
 		}
+	}
+}
+
+// TestPassword: no error and no log tells what logs in to the server.
+func TestPassword(t *testing.T) {
+	away := httptest.NewServer(http.NotFoundHandler())
+	host := strings.TrimPrefix(away.URL, "http://")
+	missing := serve(t, nil)
+	var log bytes.Buffer
+	options := Options{Retry: quick, Log: slog.New(slog.NewTextHandler(&log, nil)), MaxBytes: 1 << 20, SHA256: strings.Repeat("0", 64)}
+	for range 2 {
+		for _, rawURL := range []string{
+			"http://user:hunter2@" + host + "/?token=hunter2",
+			"http://hunter2@" + host,
+			"http://user:hun%ter2@" + host,
+			"ftp://user:hunter2@" + host,
+			strings.Replace(missing.URL, "://", "://user:hunter2@", 1) + "/?token=hunter2",
+		} {
+			err := File(t.Context(), rawURL, filepath.Join(t.TempDir(), "x"), options)
+			if err == nil || strings.Contains(err.Error(), "ter2") {
+				t.Errorf("%s: got %v", rawURL, err)
+			}
+		}
+		away.Close() // and now nobody answers
+	}
+	if strings.Contains(log.String(), "hunter2") {
+		t.Errorf("the log is %s", log.String())
 	}
 }

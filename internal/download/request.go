@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"banger/internal/weburl"
 )
 
 // errBadRange means that the server can't send what comes after the bytes that
@@ -28,7 +30,7 @@ func (t *transfer) request(ctx context.Context) (io.ReadCloser, error) {
 	}
 	res, err := t.client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, weburl.Error(err) // it is logged
 	}
 	if err := t.accept(res); err != nil {
 		res.Body.Close()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/weburl"
 )
 
 // transfer is the fetching of one file.
@@ -40,27 +41,12 @@ func newTransfer(u *url.URL, o Options) *transfer {
 	if t.Log == nil {
 		t.Log = slog.New(slog.DiscardHandler)
 	}
-	client := http.Client{}
-	if o.Client != nil {
-		client = *o.Client
-	}
-	if client.CheckRedirect == nil {
-		client.CheckRedirect = checkRedirect
-	}
-	t.client = &client
+	t.client = weburl.Client(o.Client)
 	return t
 }
 
-// checkRedirect follows up to ten redirects, but none from https to http.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	if len(via) >= 10 {
-		return errors.New("it redirects in circles")
-	}
-	if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("it redirects to %s, which isn't encrypted", req.URL.Redacted())
-	}
-	return nil
-}
+// address is the URL for messages.
+func (t *transfer) address() string { return weburl.Redact(t.url.String()) }
 
 func (t *transfer) progress(done, total int64) {
 	if t.Progress != nil {
@@ -86,7 +72,7 @@ func (t *transfer) download(ctx context.Context, f *os.File) error {
 		return err
 	}
 	// The start may be at fault, rather than what the server sends.
-	t.Log.Info("download anew, since what was fetched earlier is of another file", "url", t.url.Redacted())
+	t.Log.Info("download anew, since what was fetched earlier is of another file", "url", t.address())
 	if err := t.restart(); err != nil {
 		return err
 	}
@@ -167,7 +153,7 @@ func (t *transfer) run(ctx context.Context) error {
 		if failed >= t.retry.Attempts {
 			return err
 		}
-		t.Log.Info("try to download again", "url", t.url.Redacted(), "have", t.have, "of", t.total, "err", err)
+		t.Log.Info("try to download again", "url", t.address(), "have", t.have, "of", t.total, "err", err)
 		if err := t.retry.wait(ctx, failed, err); err != nil {
 			return err
 		}
@@ -233,7 +219,7 @@ func (t *transfer) add(p []byte) error {
 }
 
 func (t *transfer) tooLong() error {
-	return &uselessError{api.Errorf(api.CodeInvalid, "%s is longer than the %d MiB that are allowed for it", t.url.Redacted(), t.MaxBytes>>20)}
+	return &uselessError{api.Errorf(api.CodeInvalid, "%s is longer than the %d MiB that are allowed for it", t.address(), t.MaxBytes>>20)}
 }
 
 // check compares the sum.
@@ -246,7 +232,7 @@ func (t *transfer) check() error {
 		return nil
 	}
 	return &uselessError{api.Errorf(api.CodeInvalid, "%s is not the file that is expected: its sha256 is %s instead of %s",
-		t.url.Redacted(), got, t.SHA256).WithHint("it was changed at its source or damaged on its way; nothing of it was used")}
+		t.address(), got, t.SHA256).WithHint("it was changed at its source or damaged on its way; nothing of it was used")}
 }
 
 // explain makes an error of fetching one for the user.
@@ -258,13 +244,13 @@ func (t *transfer) explain(ctx context.Context, err error) error {
 	}
 	var status *statusError
 	if errors.As(err, &status) && (status.code == http.StatusNotFound || status.code == http.StatusGone) {
-		return api.Errorf(api.CodeNotFound, "there is nothing at %s: %v", t.url.Redacted(), status)
+		return api.Errorf(api.CodeNotFound, "there is nothing at %s: %v", t.address(), status)
 	}
 	var ue *url.Error
 	if errors.As(err, &ue) {
 		err = ue.Err // without the address once more
 	}
-	failed := api.Errorf(api.CodeHost, "download %s: %v", t.url.Redacted(), err)
+	failed := api.Errorf(api.CodeHost, "download %s: %v", t.address(), err)
 	if status != nil && !temporary(status) {
 		return failed
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"banger/internal/api"
+	"banger/internal/weburl"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -40,7 +41,8 @@ func (p *puller) resolve(ctx context.Context, reg *registry) (manifest, error) {
 	var platform *v1.Platform
 	for range maxIndexDepth {
 		desc, err := retry(ctx, p.retry, p.log, func() (*remote.Descriptor, error) {
-			return remote.Get(ref, remote.WithContext(ctx), remote.WithTransport(reg.transport))
+			desc, err := remote.Get(ref, remote.WithContext(ctx), remote.WithTransport(reg.transport))
+			return desc, weburl.Error(err)
 		})
 		if err != nil {
 			return manifest{}, err

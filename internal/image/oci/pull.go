@@ -19,6 +19,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/image/oci/flatten"
+	"banger/internal/weburl"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -122,6 +123,7 @@ func newPuller(ref string, opts Options) (*puller, error) {
 	if p.opts.Transport == nil {
 		p.opts.Transport = newTransport()
 	}
+	p.opts.Transport = weburl.Transport(p.opts.Transport)
 	return p, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/weburl"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -55,7 +56,8 @@ func (p *puller) connect(ctx context.Context) (*registry, error) {
 		return nil, fmt.Errorf("look up the login for %s: %w", repo.RegistryStr(), err)
 	}
 	rt, err := retry(ctx, p.retry, p.log, func() (http.RoundTripper, error) {
-		return transport.NewWithContext(ctx, repo.Registry, auth, p.opts.Transport, []string{repo.Scope(transport.PullScope)})
+		rt, err := transport.NewWithContext(ctx, repo.Registry, auth, p.opts.Transport, []string{repo.Scope(transport.PullScope)})
+		return rt, weburl.Error(err)
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +84,7 @@ func (r *registry) getBlob(ctx context.Context, digest v1.Hash, offset int64) (i
 	}
 	resp, err := (&http.Client{Transport: r.transport}).Do(req)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, weburl.Error(err) // object stores' URLs are signed
 	}
 	switch {
 	case resp.StatusCode == http.StatusOK:
@@ -112,6 +114,7 @@ func startsAt(resp *http.Response, offset int64) bool {
 func (p *puller) explain(err error) error {
 	var known *api.Error
 	var te *transport.Error
+	var downgrade *weburl.DowngradeError
 	host := p.ref.Context().RegistryStr()
 	switch {
 	case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -119,6 +122,8 @@ func (p *puller) explain(err error) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return api.Errorf(api.CodeHost, "the disk that holds %s is full", p.opts.CacheDir).
 			WithHint("make room there and pull again; what was fetched so far is kept")
+	case errors.As(err, &downgrade):
+		return api.Errorf(api.CodeHost, "the registry %s can't be used: %v", host, downgrade)
 	case errors.As(err, &te):
 		return p.explainStatus(te, host)
 	case isNetwork(err):
