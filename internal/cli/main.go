@@ -32,7 +32,10 @@ func run(ctx context.Context, e *env, args []string) int {
 	if args == nil {
 		root.SetArgs([]string{})
 	}
-	err := root.ExecuteContext(ctx)
+	err := checkCommand(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err != nil && !e.parsed {
 		err = usageError(err)
 	}
@@ -72,20 +75,10 @@ Docker, with your repository already inside, and takes it away again.`,
 }
 
 // makeGroup makes cmd a command that only has others below it: alone it shows
-// its help, and unknown words are errors (cobra takes them for arguments).
+// its help. Unknown words are what checkCommand is for.
 func makeGroup(cmd *cobra.Command) {
-	cmd.SuggestionsMinimumDistance = 2 // edits; cobra sets it too late for us
 	cmd.Args = cobra.ArbitraryArgs
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
-		e := api.Errorf(api.CodeInvalid, "%s has no command %q", cmd.CommandPath(), args[0])
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			return e.WithHint("did you mean: %s %s", cmd.CommandPath(), near[0])
-		}
-		return e.WithHint("see: %s --help", cmd.CommandPath())
-	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
 // args checks the number of positional arguments; usage names them.
