@@ -31,7 +31,7 @@ type Progress struct {
 	Detail   string `json:"detail,omitempty"` // what is happening now
 	Done     int64  `json:"done,omitempty"`   // of Total, in Unit
 	Total    int64  `json:"total,omitempty"`  // 0: unknown
-	Unit     string `json:"unit,omitempty"`   // "bytes", "files" or ""
+	Unit     string `json:"unit,omitempty"`   // "bytes", "files", "percent" or ""
 	Finished bool   `json:"finished,omitempty"`
 	Millis   int64  `json:"ms,omitempty"` // with Finished: how long the phase took
 

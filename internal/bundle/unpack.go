@@ -118,6 +118,14 @@ func Redact(source string) string {
 	return source
 }
 
+// Doing says for people what Unpack does with a source.
+func Doing(source string) string {
+	if IsURL(source) {
+		return "pulling"
+	}
+	return "unpacking"
+}
+
 // IsURL reports whether Unpack takes source for a URL.
 func IsURL(source string) bool {
 	return strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://")

@@ -58,6 +58,7 @@ func runDoctor(ctx context.Context, e *env, fix, asJSON bool) error {
 	host, found := askHost(ctx, e)
 	if found.Status != doctor.Fail {
 		report.Host = &host
+		tellProbe(findings, host.KVM)
 	}
 	report.Findings = append(findings, found)
 	if report.Host != nil {
@@ -93,6 +94,17 @@ func askHost(ctx context.Context, e *env) (api.Host, doctor.Finding) {
 		f.Status, f.Cost = doctor.Warn, "VMs run by software emulation, several times slower"
 	}
 	return host, f
+}
+
+// tellProbe adds to the look at KVM's device what bangerd found out by trying:
+// that it can be opened doesn't mean that a kernel runs.
+func tellProbe(findings []doctor.Finding, probe api.KVMProbe) {
+	for i := range findings {
+		f := &findings[i]
+		if f.Name == doctor.KVMDevice && f.Status == doctor.OK && !probe.Usable && probe.Detail != "" {
+			f.Status, f.Detail = doctor.Warn, "can be opened, but KVM didn't run a kernel (see below)"
+		}
+	}
 }
 
 // checkFirecracker looks for Firecracker on a host whose KVM runs it, and
@@ -154,7 +166,7 @@ func printFindings(e *env, report doctorReport) error {
 		}
 	}
 	if h := report.Host; h != nil && h.KVM.Detail != "" {
-		fmt.Fprintf(&text, "      KVM, tried %s: %s\n", h.KVM.At.Local().Format("2006-01-02 15:04"), indent(h.KVM.Detail))
+		fmt.Fprintf(&text, "      KVM was tried %s: %s\n", h.KVM.At.Local().Format("2006-01-02 15:04"), indent(h.KVM.Detail))
 	}
 	if report.Usable {
 		text.WriteString("\nbanger can run VMs on this host\n")

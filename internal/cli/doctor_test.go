@@ -14,6 +14,29 @@ import (
 	"banger/internal/setup"
 )
 
+// A device that can be opened is no good news where bangerd saw that KVM runs
+// nothing.
+func TestTellProbe(t *testing.T) {
+	unusable := api.KVMProbe{Detail: "no answer within 10s"}
+	for _, tt := range []struct {
+		name  string
+		probe api.KVMProbe
+		was   doctor.Status
+		want  doctor.Status
+	}{
+		{"it runs nothing", unusable, doctor.OK, doctor.Warn},
+		{"it runs", api.KVMProbe{Usable: true, Detail: "booted"}, doctor.OK, doctor.OK},
+		{"not tried", api.KVMProbe{}, doctor.OK, doctor.OK},
+		{"can't be opened", unusable, doctor.Warn, doctor.Warn},
+	} {
+		findings := []doctor.Finding{{Name: "git", Status: doctor.OK}, {Name: doctor.KVMDevice, Status: tt.was, Detail: "as seen"}}
+		tellProbe(findings, tt.probe)
+		if findings[0].Status != doctor.OK || findings[1].Status != tt.want || (findings[1].Detail == "as seen") != (tt.was == tt.want) {
+			t.Errorf("%s: %+v", tt.name, findings)
+		}
+	}
+}
+
 // Firecracker is of use only where KVM is, and is installed only if asked for.
 func TestCheckFirecracker(t *testing.T) {
 	kvm := api.Host{Driver: "qemu", KVM: api.KVMProbe{Usable: true}}

@@ -72,7 +72,13 @@ func newVMCreate(e *env) *cobra.Command {
 Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 		Example: `  banger vm create --name web --memory 4G
   vm=$(banger vm create --no-start)`,
-		Args: args(0, 0, "[flags]"),
+		Args: func(cmd *cobra.Command, given []string) error {
+			if len(given) > 0 {
+				return api.Errorf(api.CodeInvalid, "%s takes no arguments", cmd.CommandPath()).
+					WithHint("a name is given like this: %s --name %s", cmd.CommandPath(), shellQuote(given[0]))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			req, err := o.request(cmd)
 			if err != nil {

@@ -21,7 +21,7 @@ type progress struct {
 
 func newProgress(phase, title string) *progress {
 	return &progress{
-		last: api.Progress{Phase: phase, Title: title, Total: 100},
+		last: api.Progress{Phase: phase, Title: title, Total: 100, Unit: "percent"},
 		subs: make(map[*api.ProgressFunc]struct{}),
 	}
 }

@@ -88,17 +88,18 @@ func (d *Depot[T]) unname(ctx context.Context, name string, inUse func(context.C
 		return "", nil, api.Errorf(api.CodeConflict, "%s is being made at the moment", name).
 			WithHint("wait until that has ended, or cancel it")
 	}
-	if d.holds[name] != nil {
-		return "", nil, api.Errorf(api.CodeConflict, "%s is being taken into use at the moment", name).
-			WithHint("see what uses it, or try again in a moment")
-	}
 	if _, err := os.Lstat(d.path(name)); err != nil {
 		return "", nil, fmt.Errorf("remove %s: %w", name, err)
 	}
+	// Who holds it may be on record already, and inUse can name it.
 	if inUse != nil {
 		if err := inUse(ctx); err != nil {
 			return "", nil, err
 		}
+	}
+	if d.holds[name] != nil {
+		return "", nil, api.Errorf(api.CodeConflict, "%s is being taken into use at the moment", name).
+			WithHint("see what uses it, or try again in a moment")
 	}
 	// No new directory to rename onto: on a full disk there may be no room.
 	temp := d.path(tempPrefix + name + "-removed-" + rand.Text())

@@ -175,6 +175,11 @@ func TestHold(t *testing.T) {
 	if err := d.Remove(t.Context(), "one", nil); !errors.Is(err, api.ErrConflict) {
 		t.Errorf("Remove while held got %v", err)
 	}
+	// Its holder may be known: the words about it help more.
+	known := errors.New("used by VM web")
+	if err := d.Remove(t.Context(), "one", func(context.Context) error { return known }); !errors.Is(err, known) {
+		t.Errorf("Remove while held and used got %v", err)
+	}
 	var builds atomic.Int32
 	var used atomic.Bool
 	replaced := make(chan error, 1)

@@ -13,11 +13,14 @@ const (
 	spaceNeeded, spaceWanted = 3 * gib, 10 * gib
 )
 
+// KVMDevice is the name of the finding about the device of KVM.
+const KVMDevice = "/dev/kvm"
+
 // checkKVM looks at the device only. Whether KVM can run a stock kernel is
 // found out by bangerd.
 func checkKVM(sys System) Finding {
-	f := Finding{Name: "/dev/kvm", Status: OK, Detail: "can be opened"}
-	err := sys.Open("/dev/kvm")
+	f := Finding{Name: KVMDevice, Status: OK, Detail: "can be opened"}
+	err := sys.Open(KVMDevice)
 	if err == nil {
 		return f
 	}

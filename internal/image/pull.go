@@ -175,7 +175,7 @@ func (s *Store) fromBundle(ctx context.Context, req api.PullImage, pf api.Progre
 	img, err := s.replace(ctx, name, pf, depot.Job{
 		Key:   "bundle " + source + " " + req.SHA256 + " " + req.Kernel,
 		Phase: "image-pull",
-		Title: "pulling image " + name,
+		Title: bundle.Doing(req.Ref) + " image " + name,
 		Build: func(ctx context.Context, dir string, report depot.Report) error {
 			return s.unpack(ctx, dir, m, req.Ref, req.SHA256, report)
 		},

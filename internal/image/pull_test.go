@@ -452,3 +452,25 @@ func TestPullCancelled(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestBundleTitle: what is in a file isn't said to be pulled.
+func TestBundleTitle(t *testing.T) {
+	from := newShop(t)
+	from.register(t, "app")
+	written := from.export(t, "app")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, written.Path) }))
+	defer server.Close()
+	for ref, want := range map[string]string{written.Path: "unpacking image app", server.URL + "/app.tar.zst": "pulling image app"} {
+		s := newShop(t)
+		var mu sync.Mutex
+		titles := make(map[string]bool)
+		_, err := s.Pull(t.Context(), api.PullImage{Ref: ref}, func(p api.Progress) {
+			mu.Lock()
+			defer mu.Unlock()
+			titles[p.Title] = true
+		})
+		if err != nil || !titles[want] {
+			t.Errorf("%s: %v; titles %v, want %q", ref, err, titles, want)
+		}
+	}
+}

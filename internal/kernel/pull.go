@@ -137,7 +137,7 @@ func (s *Store) bundleJob(name, ref, sha256 string) job {
 		return s.unpack(ctx, dir, manifest{Name: name, Source: source}, ref, sha256, report)
 	}
 	key := "bundle " + ref + " " + sha256
-	return job{source: source, Job: depot.Job{Key: key, Phase: "kernel-pull", Title: "pulling kernel " + name, Build: get}}
+	return job{source: source, Job: depot.Job{Key: key, Phase: "kernel-pull", Title: bundle.Doing(ref) + " kernel " + name, Build: get}}
 }
 
 // maxBundle bounds what a bundle may unpack to, holes included.

@@ -199,7 +199,7 @@ func (m *Manager) pushWorkspace(ctx context.Context, rec Record, inst *instance,
 	}
 	ctx, cancel := inst.bound(ctx)
 	defer cancel()
-	return ph.run("workspace", "copying "+ws.Info().HostPath, func() error {
+	return ph.measure("workspace", func() error {
 		client := guest.NewClient(inst.machine.DialGuest)
 		if err := ws.Push(ctx, client.Extract, progress); err != nil {
 			return inst.explain(ctx, fmt.Errorf("copy %s into VM %s: %w", ws.Info().HostPath, rec.Name, err))

@@ -181,7 +181,10 @@ func (fakeWorkspace) Info() api.WorkspaceInfo {
 	return api.WorkspaceInfo{HostPath: "/repo", GuestPath: "/root/repo"}
 }
 
-func (fakeWorkspace) Push(context.Context, func(context.Context, string, io.Reader) error, api.ProgressFunc) error {
+// Push reports its progress itself, as the real one does.
+func (fakeWorkspace) Push(_ context.Context, _ func(context.Context, string, io.Reader) error, progress api.ProgressFunc) error {
+	progress.Report(api.Progress{Phase: "workspace", Title: "copying /repo"})
+	progress.Report(api.Progress{Phase: "workspace", Title: "copying /repo", Finished: true, Millis: 1})
 	return nil
 }
 
@@ -304,6 +307,32 @@ func TestRefusedRequestsLeaveNothing(t *testing.T) {
 			}
 			w.wantNothing(t)
 		})
+	}
+}
+
+// TestCreateReportsEachPhaseOnce: a phase's beginning and its end are told once,
+// whoever does so.
+func TestCreateReportsEachPhaseOnce(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	ends := make(map[string]int)
+	_, err := w.Create(t.Context(), api.CreateVM{Workspace: &api.Workspace{}}, func(p api.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if p.Finished {
+			ends[p.Phase]++
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for phase, n := range ends {
+		if n != 1 {
+			t.Errorf("phase %s ends %d times", phase, n)
+		}
+	}
+	if ends["workspace"] == 0 || ends["disk"] == 0 {
+		t.Errorf("phases that ended: %v", ends)
 	}
 }
 

@@ -141,6 +141,10 @@ func TestInOneVM(t *testing.T) {
 		t.Run("logs", func(t *testing.T) {
 			h.must(t, "vm", "exec", "one", "--", "sh", "-c", "echo to the console >/dev/console")
 			h.eventually(t, func() bool { return strings.Contains(h.must(t, "vm", "logs", "one"), "to the console") })
+			// A module for what this machine hasn't is no error.
+			if log := h.must(t, "vm", "logs", "one"); strings.Contains(log, "level=ERROR") {
+				t.Errorf("the agent complains:\n%s", log)
+			}
 		})
 		t.Run("list", func(t *testing.T) {
 			if vm := h.vm(t, "one"); vm.State != api.StateRunning || vm.PID == 0 {

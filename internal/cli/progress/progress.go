@@ -60,6 +60,8 @@ func amount(p api.Progress) string {
 		return fmt.Sprintf("%s of %s", Bytes(p.Done), Bytes(p.Total))
 	case p.Unit == "bytes" && p.Done > 0:
 		return Bytes(p.Done)
+	case p.Unit == "percent":
+		return fmt.Sprintf("%d%%", p.Done)
 	case p.Total > 0:
 		return trimUnit(fmt.Sprintf("%d of %d", p.Done, p.Total), p.Unit)
 	case p.Done > 0:

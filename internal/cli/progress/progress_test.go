@@ -91,6 +91,22 @@ func TestBars(t *testing.T) {
 	}
 }
 
+// TestAmount: no number stands without saying of what.
+func TestAmount(t *testing.T) {
+	for want, p := range map[string]api.Progress{
+		"32%":              {Done: 32, Total: 100, Unit: "percent"},
+		"0%":               {Total: 100, Unit: "percent"},
+		"5 of 9 files":     {Done: 5, Total: 9, Unit: "files"},
+		"1 KiB of 1.5 KiB": {Done: 1024, Total: 1536, Unit: "bytes"},
+		"1 KiB":            {Done: 1024, Unit: "bytes"},
+		"":                 {},
+	} {
+		if got := amount(p); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestBytes(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 20 << 30: "20 GiB", 3 << 40: "3 TiB", 5 << 50: "5120 TiB"} {
 		if got := Bytes(n); got != want {
