@@ -16,6 +16,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/daemon"
+	"banger/internal/daemonlog"
 	"banger/internal/paths"
 	"banger/internal/rootless"
 	"banger/internal/version"
@@ -43,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if *verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log := slog.New(slog.NewTextHandler(logWriter(stderr), &slog.HandlerOptions{Level: level}))
 	slog.SetDefault(log) // for guard alone: everybody else is given a logger
 
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
@@ -70,6 +71,17 @@ func runRole(ctx context.Context, args []string, log *slog.Logger) error {
 		return api.Errorf(api.CodeInvalid, "bangerd takes no argument %q", args[0])
 	}
 	return serve(ctx, log)
+}
+
+// logWriter returns where to log to: stderr, which is kept small if it is
+// bangerd's log.
+func logWriter(stderr io.Writer) io.Writer {
+	file, ok := stderr.(*os.File)
+	layout, err := paths.FromEnv()
+	if !ok || err != nil { // serve reports it
+		return stderr
+	}
+	return daemonlog.Writer(file, layout.DaemonLog())
 }
 
 func serve(ctx context.Context, log *slog.Logger) (err error) {

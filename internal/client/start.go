@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/daemonlog"
 )
 
 const (
@@ -24,8 +25,6 @@ const (
 	startTimeout = time.Minute
 	// The first and the longest pause between two looks at the socket.
 	firstPause, longestPause = 5 * time.Millisecond, 250 * time.Millisecond
-	// maxLog is the size over which the daemon's log is put aside at a start.
-	maxLog = 4 << 20
 )
 
 // isNotListening recognises a socket that is missing, or was left behind by a
@@ -97,10 +96,11 @@ func (c *Client) answers(ctx context.Context) bool {
 }
 
 // openLog opens the daemon's log for appending, after putting a large one
-// aside, and returns where the coming start's lines begin.
+// aside so that bangerd needn't while it starts, and returns where the coming
+// start's lines begin.
 func openLog(path string) (log *os.File, from int64, err error) {
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
-		if err := os.Rename(path, path+".1"); err != nil {
+	if info, err := os.Stat(path); err == nil && info.Size() > daemonlog.MaxSize/2 {
+		if err := os.Rename(path, daemonlog.Previous(path)); err != nil {
 			return nil, 0, err
 		}
 	}
