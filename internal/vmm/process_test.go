@@ -150,6 +150,46 @@ func spawn(t *testing.T, script string) (*Process, string) {
 	return p, log
 }
 
+// A VMM whose guest prints without end while no bangerd is there doesn't fill
+// the disk.
+func TestSpawnBoundsFiles(t *testing.T) {
+	dir := t.TempDir()
+	log := filepath.Join(dir, "log")
+	const limit = 1 << 20
+	p, err := Spawn(Command{Path: "/bin/sh", Args: []string{"-c", "while [ $(ulimit -f) = unlimited ]; do sleep 0.01; done; exec cat /dev/zero"}, Dir: dir, Log: log, MaxFile: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, p)
+	if state := p.ExitState(); state.Success() {
+		t.Errorf("exit state: %v", state)
+	}
+	if info, err := os.Stat(log); err != nil || info.Size() > limit {
+		t.Errorf("the log: %d bytes, %v", info.Size(), err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLargestFile(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(disk, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(disk, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		drive Drive
+		want  int64
+	}{{Drive{Path: disk}, 1 << 40}, {Drive{Path: disk, ReadOnly: true}, 1 << 30}, {Drive{Path: disk + ".gone"}, 1 << 30}} {
+		if got := LargestFile(Spec{MemoryMiB: 1 << 10, Drives: []Drive{c.drive}}); got != c.want {
+			t.Errorf("%+v: %d, want %d", c.drive, got, c.want)
+		}
+	}
+}
+
 func TestSpawnTellsHowItEnded(t *testing.T) {
 	p, log := spawn(t, "pwd; echo oops >&2; exit 3")
 	await(t, p)

@@ -22,6 +22,22 @@ type Command struct {
 	Args []string // without the program's name
 	Dir  string   // working directory
 	Log  string   // file that receives what it prints; emptied first
+	// MaxFile is how large it may make any file, in bytes; see LargestFile. It
+	// ends when it goes on writing there. 0 is no limit.
+	MaxFile int64
+}
+
+// LargestFile returns how large a VMM may have to make a file, in bytes: its
+// largest disk, or its memory, which may be a file without a name. Its logs end
+// there, too, if a guest makes them grow while no bangerd is there for BoundLog.
+func LargestFile(spec Spec) int64 {
+	largest := max(spec.MemoryMiB<<20, 16*logMax)
+	for _, drive := range spec.Drives {
+		if info, err := os.Stat(drive.Path); err == nil && !drive.ReadOnly { // the VMM reports what is wrong with it
+			largest = max(largest, info.Size())
+		}
+	}
+	return largest
 }
 
 // Spawn starts a process that outlives this one: it has a session of its own,
@@ -52,6 +68,12 @@ func Spawn(c Command) (*Process, error) {
 	p, _, err := holdProcess(cmd.Process.Pid)
 	if err != nil {
 		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	if c.MaxFile > 0 {
+		limit := unix.Rlimit{Cur: uint64(c.MaxFile), Max: uint64(c.MaxFile)}
+		if err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("limit the files of %s: %w", filepath.Base(c.Path), err), p.Close(), cmd.Process.Kill(), cmd.Wait())
+		}
 	}
 	guard.Go("reap a process", func() { p.reap(cmd) })
 	return p, nil

@@ -168,7 +168,7 @@ func (d *Driver) prepareJail(spec vmm.Spec, id string, steps *undo.Stack) (place
 		id: id, dir: j.root, logs: j.root, jail: j, view: view,
 		command: vmm.Command{
 			Path: d.config.Jailer.Binary, Args: append(jailer, jailedArgs("/")...),
-			Dir: spec.RuntimeDir, Log: spec.Console,
+			Dir: spec.RuntimeDir, Log: spec.Console, MaxFile: vmm.LargestFile(spec),
 		},
 	}, nil
 }

@@ -42,6 +42,7 @@ func (d *Driver) prepare(ctx context.Context, spec vmm.Spec, steps *undo.Stack) 
 		id: id, dir: spec.RuntimeDir, logs: spec.StateDir, view: spec,
 		command: vmm.Command{
 			Path: d.config.Binary, Args: args(id, spec.StateDir), Dir: spec.RuntimeDir, Log: spec.Console,
+			MaxFile: vmm.LargestFile(spec),
 		},
 	}, nil
 }

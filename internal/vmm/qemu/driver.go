@@ -127,7 +127,9 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec) (*Machine, error) {
 	if !d.noSandbox.Load() {
 		args = append(args, sandbox...)
 	}
-	process, err := vmm.Spawn(vmm.Command{Path: d.config.Binary, Args: args, Dir: spec.RuntimeDir, Log: logPath(spec)})
+	process, err := vmm.Spawn(vmm.Command{
+		Path: d.config.Binary, Args: args, Dir: spec.RuntimeDir, Log: logPath(spec), MaxFile: vmm.LargestFile(spec),
+	})
 	if err != nil {
 		return nil, err
 	}
