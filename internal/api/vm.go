@@ -67,8 +67,12 @@ type CreateVM struct {
 	NoStart   bool              `json:"no_start,omitempty"`  // record and disk only
 	Nested    bool              `json:"nested,omitempty"`    // a processor that can run VMs itself (QEMU only)
 	Temporary bool              `json:"temporary,omitempty"` // deleted when bangerd next starts, and if its guest doesn't come up
-	Workspace *Workspace        `json:"workspace,omitempty"` // copied in once the guest is up
-	Wait      Wait              `json:"wait,omitempty"`
+	// AutoDelete is for a caller that deletes the VM itself, once it has had its
+	// use: if bangerd dies before that, the next one deletes it. A VM whose guest
+	// wasn't ready in time is kept.
+	AutoDelete bool       `json:"auto_delete,omitempty"`
+	Workspace  *Workspace `json:"workspace,omitempty"` // copied in once the guest is up
+	Wait       Wait       `json:"wait,omitempty"`
 }
 
 // Workspace names a host repository to copy into a VM.

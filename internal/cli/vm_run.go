@@ -15,8 +15,14 @@ import (
 	"banger/internal/session"
 )
 
-// deleteTimeout bounds the delete at the end of vm run --rm.
-const deleteTimeout = 10 * time.Second
+const (
+	// deleteTimeout bounds the delete at the end of vm run --rm.
+	deleteTimeout = time.Minute
+	// deleteTries is how often it is tried while bangerd dies, starts, or deletes
+	// the VM by itself, with pauses that begin with deletePause and double.
+	deleteTries = 8
+	deletePause = 50 * time.Millisecond
+)
 
 // farewellTimeout bounds the question whether a VM still runs.
 const farewellTimeout = 2 * time.Second
@@ -57,7 +63,8 @@ entrypoint goes before the command, which runs as its user in its directory (but
 with a PATH as root in the repository). A shell is always root's.
 
 The VM stays when the shell or command has ended, unless there is --rm. A VM
-that never became ready is kept even then, so that you can look at its log.
+that never became ready is kept even then, so that you can look at its log. One
+with --rm is deleted, too, when bangerd was killed and starts again.
 
 Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 		Example: `  banger vm run
@@ -143,6 +150,7 @@ func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
 	if o.path != "" {
 		req.Workspace = &api.Workspace{Path: o.path, GuestPath: o.guest, Branch: o.branch, From: o.from}
 	}
+	req.AutoDelete = o.rm
 	vm, err := createVM(ctx, e, req, o.machine.timing)
 	if err != nil {
 		return err
@@ -203,9 +211,10 @@ func enter(ctx context.Context, e *env, vm api.VM, o session.Options) error {
 	}
 	result, err := e.runSession(ctx, o)
 	if err != nil {
-		return err
+		return explainLost(ctx, e, vm, err)
 	}
 	if result.ExitCode != 0 {
+		tellKilled(ctx, e, vm, result)
 		return &exitError{result.ExitCode}
 	}
 	return nil
@@ -216,8 +225,8 @@ func enter(ctx context.Context, e *env, vm api.VM, o session.Options) error {
 func deleteAfter(ctx context.Context, e *env, vm api.VM, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
-	_, failed := call(ctx, e, api.DeleteVMRoute, api.DeleteVM{Force: true}, vm.ID)
-	if failed == nil || errors.Is(failed, api.ErrNotFound) {
+	failed := deleteSurely(ctx, e, vm)
+	if failed == nil {
 		return err
 	}
 	hint := "delete it with: banger vm delete --force " + vm.Name
@@ -227,6 +236,26 @@ func deleteAfter(ctx context.Context, e *env, vm api.VM, err error) error {
 	}
 	printError(e.stderr, failed) // the command's own status counts for more
 	return err
+}
+
+// deleteSurely deletes a VM although bangerd may have been killed just now. The
+// one that starts then deletes such VMs itself.
+func deleteSurely(ctx context.Context, e *env, vm api.VM) error {
+	for try, pause := 1, deletePause; ; try, pause = try+1, 2*pause {
+		_, err := call(ctx, e, api.DeleteVMRoute, api.DeleteVM{Force: true}, vm.ID)
+		if errors.Is(err, api.ErrNotFound) {
+			return nil
+		}
+		again := errors.Is(err, api.ErrDaemon) || errors.Is(err, api.ErrConflict)
+		if !again || try == deleteTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // farewell says how to come back to a VM that stays. It asks whether the VM

@@ -130,12 +130,14 @@ func TestImageConfig(t *testing.T) {
 
 // A temporary VM doesn't outlive the bangerd that made it.
 func TestTemporary(t *testing.T) {
-	w := newWorld(t)
-	if vm := w.create(t, api.CreateVM{Temporary: true}); vm.State != api.StateRunning {
-		t.Fatalf("it is %s", vm.State)
+	for _, req := range []api.CreateVM{{Temporary: true}, {AutoDelete: true}} {
+		w := newWorld(t)
+		if vm := w.create(t, req); vm.State != api.StateRunning {
+			t.Fatalf("it is %s", vm.State)
+		}
+		w.restart(t)
+		w.wantNothing(t)
 	}
-	w.restart(t)
-	w.wantNothing(t)
 }
 
 // A VM that was started for its files only is stopped again, also if its guest

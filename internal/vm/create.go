@@ -51,7 +51,7 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 			return api.VM{}, err
 		}
 	}
-	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed, r.Timing = r.Temporary, ph.timing() })
+	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed, r.Timing = r.Temporary || req.AutoDelete, ph.timing() })
 	if err != nil {
 		return api.VM{}, err
 	}

@@ -400,7 +400,7 @@ func TestTimeoutKeepsTheVM(t *testing.T) {
 	defer close(stuck)
 	w.config.BootTimeout = 10 * time.Millisecond
 	w.restart(t)
-	_, err := w.Create(t.Context(), api.CreateVM{Name: "slow"}, nil)
+	_, err := w.Create(t.Context(), api.CreateVM{Name: "slow", AutoDelete: true}, nil)
 	e := api.AsError(err)
 	if e.Code != api.CodeTimeout || e.VM != "slow" || !strings.Contains(e.Hint, "banger vm logs slow") {
 		t.Fatalf("got %+v", e)

@@ -38,8 +38,9 @@ type Record struct {
 	Workspace   *api.WorkspaceInfo
 	CreatedAt   time.Time
 
-	// Doomed is set while the VM is being created or deleted: whatever exists of
-	// it goes away when bangerd next starts.
+	// Doomed is set while the VM is being created or deleted, and for the life of
+	// one that is to go by itself: whatever exists of it goes away when bangerd
+	// next starts.
 	Doomed bool
 	// Launching is set from before the VMM is started until Handle is stored:
 	// if bangerd dies between the two, reconcile searches for the process.
