@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"internal/config":    {"internal/api", "internal/weburl"},
 	"internal/doctor":    {"internal/api", "internal/paths", "internal/rootless"},
 	"internal/catalog":   {"internal/api", "internal/weburl"},
+	"internal/instance":  {"internal/api"},
 
 	"internal/guest/halfclose": {},
 	"internal/guest/serialmux": {},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"iter"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"banger/internal/diskusage"
 	"banger/internal/dockerbuild"
 	"banger/internal/initramfs"
+	"banger/internal/instance"
 	"banger/internal/kernel"
 	"banger/internal/network"
 	"banger/internal/paths"
@@ -63,12 +63,12 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	if err != nil {
 		return nil, err
 	}
-	netConfig := network.Config{
-		Bridge: cfg.BridgeName, Gateway: cfg.BridgeIP, Subnet: cfg.CIDR,
-		DNS: upstreams(cfg),
+	self, err := instance.Open(layout.Instance(), layout.State)
+	if err != nil {
+		return nil, err
 	}
 	drivers := &drivers{config: cfg, layout: layout, kernels: kernels, log: log}
-	net := network.New(netConfig, log)
+	net := network.New(networkConfig(cfg, self), log)
 	manager := vm.New(vm.Config{
 		Layout:  layout,
 		DB:      db,
@@ -77,9 +77,8 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 		Initramfs: func(k kernel.Kernel) (string, error) {
 			return initramfs.Ensure(layout, k.Name, k.BootModules, agent)
 		},
-		Network:     vmNetwork{net, netConfig},
-		Subnet:      cfg.CIDR,
-		Gateway:     cfg.BridgeIP,
+		Network:     net,
+		Copied:      self.Copied,
 		Drivers:     drivers,
 		Inspect:     inspectWorkspace,
 		UserKey:     userKey,
@@ -98,6 +97,9 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	kernels.SetInUse(kernelUsers(images, manager))
 	net.SetNames(manager.Lookup, manager.ReverseLookup)
 	if err := manager.Reconcile(ctx); err != nil {
+		return nil, err
+	}
+	if err := self.Keep(); err != nil {
 		return nil, err
 	}
 	server := daemon.New(daemon.Config{
@@ -140,13 +142,23 @@ func upstreams(cfg config.Config) []netip.AddrPort {
 	return servers
 }
 
-// vmNetwork is the network with what it can tell from its configuration.
-type vmNetwork struct {
-	*network.Network
-	config network.Config
+// networkConfig is the configured network or, for what the user leaves open, the
+// one that was chosen before.
+func networkConfig(cfg config.Config, self *instance.Instance) network.Config {
+	c := network.Config{
+		Owner:  self.ID,
+		Bridge: cfg.BridgeName, Gateway: cfg.BridgeIP, Subnet: cfg.CIDR,
+		AutoBridge: cfg.AutoBridge, AutoSubnet: cfg.AutoCIDR, Chosen: self.Choose,
+		DNS: upstreams(cfg),
+	}
+	if cfg.AutoBridge && self.Bridge != "" {
+		c.Bridge = self.Bridge
+	}
+	if cfg.AutoCIDR && self.Subnet.IsValid() {
+		c.Subnet, c.Gateway = self.Subnet, self.Subnet.Masked().Addr().Next()
+	}
+	return c
 }
-
-func (n vmNetwork) Hosts() iter.Seq[netip.Addr] { return network.Hosts(n.config) }
 
 // agentName is the program that runs in every guest.
 const agentName = "banger-vsock-agent"

@@ -30,6 +30,8 @@ type Config struct {
 	BridgeName       string       `toml:"bridge_name"`
 	BridgeIP         netip.Addr   `toml:"bridge_ip"` // default: the first address of CIDR
 	CIDR             netip.Prefix `toml:"cidr"`
+	AutoBridge       bool         `toml:"-"`           // the file doesn't name a bridge
+	AutoCIDR         bool         `toml:"-"`           // nor a network
 	DefaultDNS       []netip.Addr `toml:"default_dns"` // empty: the host's resolvers
 	DefaultVCPUs     int          `toml:"default_vcpus"`
 	DefaultMemoryMiB int64        `toml:"default_memory_mib"`
@@ -55,6 +57,8 @@ func Default() Config {
 		Jailer:           "auto",
 		BridgeName:       "banger0",
 		CIDR:             netip.MustParsePrefix("172.16.0.0/24"),
+		AutoBridge:       true,
+		AutoCIDR:         true,
 		DefaultVCPUs:     2,
 		DefaultMemoryMiB: 2048,
 		DefaultDiskGiB:   20,
@@ -73,8 +77,7 @@ func Load(path string) (Config, error) {
 	case err != nil:
 		return c, fmt.Errorf("read configuration: %w", err)
 	default:
-		dec := toml.NewDecoder(strings.NewReader(string(data))).DisallowUnknownFields()
-		if err := dec.Decode(&c); err != nil {
+		if err := c.decode(data); err != nil {
 			return c, decodeError(path, err)
 		}
 	}
@@ -85,6 +88,25 @@ func Load(path string) (Config, error) {
 		return c, api.Errorf(api.CodeInvalid, "%s: %v", path, err)
 	}
 	return c, nil
+}
+
+// decode reads a file over c, and notes which parts of the network it leaves
+// open.
+func (c *Config) decode(data []byte) error {
+	bridge, cidr := c.BridgeName, c.CIDR
+	c.BridgeName, c.CIDR = "", netip.Prefix{}
+	dec := toml.NewDecoder(strings.NewReader(string(data))).DisallowUnknownFields()
+	if err := dec.Decode(c); err != nil {
+		return err
+	}
+	c.AutoBridge, c.AutoCIDR = c.BridgeName == "", !c.CIDR.IsValid() && !c.BridgeIP.IsValid()
+	if c.BridgeName == "" {
+		c.BridgeName = bridge
+	}
+	if !c.CIDR.IsValid() {
+		c.CIDR = cidr
+	}
+	return nil
 }
 
 func decodeError(path string, err error) error {

@@ -67,3 +67,29 @@ func TestCatalogPassword(t *testing.T) {
 		}
 	}
 }
+
+// What the file doesn't say of the network may be chosen.
+func TestAuto(t *testing.T) {
+	for file, want := range map[string][2]bool{
+		"":                           {true, true},
+		"driver = 'qemu'":            {true, true},
+		"bridge_name = 'banger0'":    {false, true},
+		"cidr = '172.16.0.0/24'":     {true, false},
+		"bridge_ip = '172.16.0.100'": {true, false},
+	} {
+		path := filepath.Join(t.TempDir(), "config.toml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(path)
+		if err != nil || c.BridgeName != "banger0" || c.CIDR.String() != "172.16.0.0/24" {
+			t.Errorf("%q: %+v, %v", file, c, err)
+		}
+		if got := [2]bool{c.AutoBridge, c.AutoCIDR}; got != want {
+			t.Errorf("%q: bridge and network are open: %v, want %v", file, got, want)
+		}
+	}
+	if c, err := Load(filepath.Join(t.TempDir(), "missing.toml")); err != nil || !c.AutoBridge || !c.AutoCIDR {
+		t.Errorf("without a file: %+v, %v", c, err)
+	}
+}

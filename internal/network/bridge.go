@@ -1,7 +1,6 @@
 package network
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -12,32 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bridgeAlias marks a bridge as banger's (`ip link` shows it).
-const bridgeAlias = "banger"
-
 // findBridge returns the link of the bridge's name, which may be a stranger's,
 // or nil if there is none.
 func (n *Network) findBridge() (netlink.Link, error) {
-	link, err := netlink.LinkByName(n.cfg.Bridge)
+	link, err := netlink.LinkByName(n.config().Bridge)
 	if isNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look up bridge %s: %w", n.cfg.Bridge, err)
+		return nil, fmt.Errorf("look up bridge %s: %w", n.config().Bridge, err)
 	}
 	return link, nil
-}
-
-// isOurs recognizes the bridge by its alias. The kernel takes an alias only
-// after the bridge was made; a crash in between leaves one that only the
-// hardware address tells from a stranger's.
-func (n *Network) isOurs(link netlink.Link) bool {
-	attrs := link.Attrs()
-	if link.Type() != "bridge" {
-		return false
-	}
-	return attrs.Alias == bridgeAlias ||
-		attrs.Alias == "" && bytes.Equal(attrs.HardwareAddr, hardwareAddr(n.cfg.Gateway))
 }
 
 // createBridge makes the bridge, down and without an address. Its hardware
@@ -45,21 +29,22 @@ func (n *Network) isOurs(link netlink.Link) bool {
 // change it as ports come and go, and guests would not find the gateway.
 func (n *Network) createBridge() (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = n.cfg.Bridge
-	attrs.HardwareAddr = hardwareAddr(n.cfg.Gateway)
+	attrs.Name = n.config().Bridge
+	attrs.HardwareAddr = hardwareAddr(n.config().Gateway)
+	attrs.Group = n.group() // until it has its alias
 	snooping := false
 	bridge := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}
 	if err := netlink.LinkAdd(bridge); err != nil {
-		return nil, fmt.Errorf("create bridge %s: %w", n.cfg.Bridge, err)
+		return nil, fmt.Errorf("create bridge %s: %w", n.config().Bridge, err)
 	}
 	return bridge, nil
 }
 
 // configureBridge brings the bridge into the wanted state, whatever it is in.
 func (n *Network) configureBridge(bridge netlink.Link) error {
-	name := n.cfg.Bridge
-	if err := netlink.LinkSetAlias(bridge, bridgeAlias); err != nil {
-		return fmt.Errorf("mark bridge %s: %w", name, err)
+	name := n.config().Bridge
+	if err := netlink.LinkSetGroup(bridge, 0); err != nil {
+		return fmt.Errorf("take bridge %s out of its group: %w", name, err)
 	}
 	mtu, err := wayOutMTU()
 	if err != nil {
@@ -92,10 +77,10 @@ func disableIPv6(bridge string) error {
 
 // setAddress gives the bridge the gateway's address and no other.
 func (n *Network) setAddress(bridge netlink.Link) error {
-	want := netip.PrefixFrom(n.cfg.Gateway, n.cfg.Subnet.Bits())
+	want := netip.PrefixFrom(n.config().Gateway, n.config().Subnet.Bits())
 	addrs, err := complete(func() ([]netlink.Addr, error) { return netlink.AddrList(bridge, netlink.FAMILY_V4) })
 	if err != nil {
-		return fmt.Errorf("list the addresses of bridge %s: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("list the addresses of bridge %s: %w", n.config().Bridge, err)
 	}
 	present := false
 	for _, a := range addrs {
@@ -104,16 +89,16 @@ func (n *Network) setAddress(bridge netlink.Link) error {
 			continue
 		}
 		if err := netlink.AddrDel(bridge, &a); err != nil {
-			return fmt.Errorf("remove address %s from bridge %s: %w", a.IPNet, n.cfg.Bridge, err)
+			return fmt.Errorf("remove address %s from bridge %s: %w", a.IPNet, n.config().Bridge, err)
 		}
 	}
 	if present {
 		return nil
 	}
 	ipnet := &net.IPNet{IP: want.Addr().AsSlice(), Mask: net.CIDRMask(want.Bits(), 32)}
-	addr := &netlink.Addr{IPNet: ipnet, Broadcast: broadcast(n.cfg.Subnet).AsSlice()}
+	addr := &netlink.Addr{IPNet: ipnet, Broadcast: broadcast(n.config().Subnet).AsSlice()}
 	if err := netlink.AddrAdd(bridge, addr); err != nil {
-		return fmt.Errorf("give bridge %s the address %s: %w", n.cfg.Bridge, want, err)
+		return fmt.Errorf("give bridge %s the address %s: %w", n.config().Bridge, want, err)
 	}
 	return nil
 }

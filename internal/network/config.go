@@ -17,7 +17,15 @@ type Config struct {
 	Bridge  string           // name of the bridge, e.g. "banger0"
 	Gateway netip.Addr       // the bridge's address
 	Subnet  netip.Prefix     // the VMs' addresses
+	Owner   string           // id of the instance, in the aliases of its links; 12 hex digits
 	DNS     []netip.AddrPort // upstream servers; none that is valid: those of /etc/resolv.conf
+
+	// AutoBridge and AutoSubnet let Up choose another name, and another Subnet
+	// with its first address as Gateway, where these are taken. Chosen, if it
+	// isn't nil, is told to keep the choice before it is used.
+	AutoBridge, AutoSubnet bool
+	Chosen                 func(bridge string, subnet netip.Prefix) error
+
 	// TapUID and TapGID may open taps without CAP_NET_ADMIN. Zero: root alone.
 	TapUID, TapGID uint32
 }

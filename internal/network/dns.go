@@ -45,18 +45,18 @@ func (n *Network) startDNS(ctx context.Context) error {
 	if n.lookup == nil || n.dns != nil {
 		return nil
 	}
-	addr := netip.AddrPortFrom(n.cfg.Gateway, dnsPort)
+	addr := netip.AddrPortFrom(n.config().Gateway, dnsPort)
 	lanes, err := listenDNS(ctx, addr)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return api.Errorf(api.CodeHost, "another DNS server listens on %s, the address of banger's bridge", addr).
-			WithHint("keep it off the interface %s (dnsmasq: except-interface=%s and bind-dynamic)", n.cfg.Bridge, n.cfg.Bridge)
+			WithHint("keep it off the interface %s (dnsmasq: except-interface=%s and bind-dynamic)", n.config().Bridge, n.config().Bridge)
 	}
 	if err != nil {
 		return fmt.Errorf("listen for DNS queries: %w", err)
 	}
 	// The server outlives the call that brings the network up.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	h := newDNSHandler(n.cfg, n.log, n.lookup, n.reverse)
+	h := newDNSHandler(n.config(), n.log, n.lookup, n.reverse)
 	ended := guard.Start("serve DNS", func() error {
 		h.serve(ctx, lanes)
 		return nil

@@ -365,7 +365,7 @@ func TestDNSFlood(t *testing.T) {
 		t.Cleanup(func() { _ = srv.Shutdown() })
 		return nil
 	})
-	l.n.cfg.DNS = []netip.AddrPort{upstream}
+	l.n.wanted.DNS = []netip.AddrPort{upstream}
 	web := netip.MustParseAddr(addrB)
 	l.n.SetNames(func(name string) (netip.Addr, bool) { return web, name == "web" },
 		func(addr netip.Addr) (string, bool) { return "web", addr == web })

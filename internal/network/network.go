@@ -4,25 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 
-	"banger/internal/api"
 	"banger/internal/undo"
 )
 
 // Network is the bridge of one bangerd with all that belongs to it. Methods
 // are safe for concurrent use.
 type Network struct {
-	cfg   Config
-	rules Ruleset
-	log   *slog.Logger
+	cfg atomic.Pointer[Config] // in force; Up may change it
+	log *slog.Logger
 
 	mu      sync.Mutex // held by what brings the whole up or down
+	wanted  Config     // for when no VM runs
 	lookup  LookupFunc
 	reverse ReverseFunc
 	dns     *dnsService // nil: doesn't run
@@ -30,8 +33,22 @@ type Network struct {
 
 // New returns the network that cfg describes; it touches nothing yet.
 func New(cfg Config, log *slog.Logger) *Network {
-	return &Network{cfg: cfg, rules: Render(cfg), log: log.With("bridge", cfg.Bridge)}
+	n := &Network{log: log, wanted: cfg}
+	n.cfg.Store(&cfg)
+	return n
 }
+
+// config is what is in force.
+func (n *Network) config() Config { return *n.cfg.Load() }
+
+// Subnet is where the VMs' addresses are. Up may change it while no VM runs.
+func (n *Network) Subnet() netip.Prefix { return n.config().Subnet }
+
+// Gateway is the bridge's address, in Subnet.
+func (n *Network) Gateway() netip.Addr { return n.config().Gateway }
+
+// Hosts yields the addresses that VMs can have.
+func (n *Network) Hosts() iter.Seq[netip.Addr] { return Hosts(n.config()) }
 
 // SetNames tells what DNS shall know of VMs. Without it there is no DNS. It
 // must be called before Up.
@@ -43,15 +60,19 @@ func (n *Network) SetNames(lookup LookupFunc, reverse ReverseFunc) {
 
 // Up makes the rules and the bridge, lets the kernel forward, and answers DNS
 // on the bridge until Down or Close. What exists already is kept and put
-// right. It fails with api.CodeInvalid when the configuration makes no sense
-// and with api.CodeHost when it clashes with what the host has; nothing is
-// left behind then.
+// right, and what is another instance's left alone: Up chooses another name or
+// subnet then, as far as the configuration lets it. It fails with
+// api.CodeInvalid when the configuration makes no sense and with api.CodeHost
+// when it clashes with what the host has; nothing is left behind then.
 func (n *Network) Up(ctx context.Context) (err error) {
-	if err := n.cfg.check(); err != nil {
-		return err
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.wanted.check(); err != nil {
+		return err
+	}
+	if err := n.settle(); err != nil {
+		return err
+	}
 	u := undo.New()
 	defer func() { err = u.Finish(err) }()
 
@@ -59,25 +80,20 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if bridge != nil && !n.isOurs(bridge) {
-		return api.Errorf(api.CodeHost, "the host has a network interface %s already and banger did not make it", n.cfg.Bridge).
-			WithHint("set bridge_name in config.toml to a name that is free")
-	}
 	if bridge == nil {
-		if err := n.checkSubnetIsFree(); err != nil {
-			return err
-		}
-		u.Add("remove nftables table", func(context.Context) error { return n.rules.remove() })
-	}
-	// The rules match by the bridge's name, so they can be there before it.
-	if err := n.rules.apply(); err != nil {
-		return err
-	}
-	if bridge == nil {
+		u.Add("remove nftables table", func(context.Context) error { return Render(n.config()).remove() })
 		if bridge, err = n.createBridge(); err != nil {
 			return err
 		}
 		u.Add("remove bridge", func(context.Context) error { return netlink.LinkDel(bridge) })
+	}
+	// The rules come between: the table is ours since the bridge of its name is,
+	// and the bridge isn't up without them.
+	if err := n.mark(bridge); err != nil {
+		return err
+	}
+	if err := Render(n.config()).apply(); err != nil {
+		return err
 	}
 	if err := n.configureBridge(bridge); err != nil {
 		return err
@@ -88,7 +104,7 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err := n.startDNS(ctx); err != nil {
 		return err
 	}
-	n.log.DebugContext(ctx, "network is up", "gateway", n.cfg.Gateway, "subnet", n.cfg.Subnet)
+	n.log.DebugContext(ctx, "network is up", "bridge", n.config().Bridge, "gateway", n.config().Gateway, "subnet", n.config().Subnet)
 	return nil
 }
 
@@ -99,23 +115,32 @@ func (n *Network) Down(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stopDNS()
-	bridge, err := n.findBridge()
-	if err != nil {
-		return err
-	}
 	var errs []error
 	taps, err := n.Taps(ctx)
 	errs = append(errs, err)
 	for _, tap := range taps {
 		errs = append(errs, n.DetachTap(ctx, tap))
 	}
-	if bridge != nil && n.isOurs(bridge) {
-		if err := netlink.LinkDel(bridge); err != nil && !isNotFound(err) {
-			errs = append(errs, fmt.Errorf("remove bridge %s: %w", n.cfg.Bridge, err))
+	links, err := complete(netlink.LinkList)
+	if err != nil {
+		return errors.Join(append(errs, fmt.Errorf("list network interfaces: %w", err))...)
+	}
+	tables := []string{n.config().Bridge} // which may have been left without its bridge
+	for _, link := range links {
+		name := link.Attrs().Name
+		if !n.isOurs(link) {
+			tables = slices.DeleteFunc(tables, func(table string) bool { return table == name })
+			continue
+		}
+		tables = append(tables, name)
+		if err := netlink.LinkDel(link); err != nil && !isNotFound(err) {
+			errs = append(errs, fmt.Errorf("remove bridge %s: %w", name, err))
 		}
 	}
 	// Last, so that the bridge is never there without its rules.
-	errs = append(errs, n.rules.remove())
+	for _, bridge := range tables {
+		errs = append(errs, Ruleset{Family: familyInet(), Table: tableName(bridge)}.remove())
+	}
 	return errors.Join(errs...)
 }
 

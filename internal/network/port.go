@@ -47,7 +47,7 @@ func (n *Network) guardPort(bridge, tap netlink.Link, addr netip.Addr) error {
 		return explainPort(err)
 	}
 	if err := netlink.LinkSetMaster(tap, bridge); err != nil {
-		return fmt.Errorf("connect tap %s to bridge %s: %w", name, n.cfg.Bridge, err)
+		return fmt.Errorf("connect tap %s to bridge %s: %w", name, n.config().Bridge, err)
 	}
 	// Nothing is to be learnt where everything is known, and what is for an
 	// address that no VM has is for nobody.
@@ -56,7 +56,7 @@ func (n *Network) guardPort(bridge, tap netlink.Link, addr netip.Addr) error {
 	}
 	for _, entry := range portEntries(bridge, tap, addr) {
 		if err := netlink.NeighSet(entry); err != nil {
-			return fmt.Errorf("tell bridge %s that %s is behind tap %s: %w", n.cfg.Bridge, addr, name, err)
+			return fmt.Errorf("tell bridge %s that %s is behind tap %s: %w", n.config().Bridge, addr, name, err)
 		}
 	}
 	return nil

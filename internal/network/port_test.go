@@ -76,7 +76,7 @@ func TestPortFilter(t *testing.T) {
 
 	honest := map[string][]byte{
 		"IPv4":                    frame(macGateway, macA, unix.ETH_P_IP, nil, ipPayload(a, gateway)),
-		"IPv4 to everybody":       frame(everybody, macA, unix.ETH_P_IP, nil, ipPayload(a, broadcast(n.cfg.Subnet))),
+		"IPv4 to everybody":       frame(everybody, macA, unix.ETH_P_IP, nil, ipPayload(a, broadcast(n.Subnet()))),
 		"ARP request":             frame(everybody, macA, unix.ETH_P_ARP, nil, arpPayload(request, macA, a)),
 		"ARP reply":               frame(macGateway, macA, unix.ETH_P_ARP, nil, arpPayload(reply, macA, a)),
 		"ARP reply for everybody": frame(everybody, macA, unix.ETH_P_ARP, nil, arpPayload(reply, macA, a)),
@@ -128,7 +128,7 @@ func TestPortFilter(t *testing.T) {
 	}
 
 	// It was the port's rules that dropped them, not others.
-	must(t, n.rules.remove())
+	must(t, Render(n.config()).remove())
 	if got := w.passing(forged); len(got) > 0 {
 		t.Errorf("with the port's rules alone, forged frames pass: %q", got)
 	}

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-
-	"banger/internal/api"
 )
 
 // maxMTU is the largest MTU that VMs get. A tunnel in user space can offer
@@ -18,7 +16,7 @@ const maxMTU = 1500
 // MTU is what VMs' interfaces shall have, in bytes: that of the bridge, which
 // Up has set to that of the way out. 0 if it isn't known.
 func (n *Network) MTU(ctx context.Context) int {
-	link, err := netlink.LinkByName(n.cfg.Bridge)
+	link, err := netlink.LinkByName(n.config().Bridge)
 	if err != nil {
 		n.log.WarnContext(ctx, "the MTU is not known", "err", err)
 		return 0
@@ -71,24 +69,6 @@ func allRoutes() ([]netlink.Route, error) {
 		return nil, fmt.Errorf("list the host's routes: %w", err)
 	}
 	return routes, nil
-}
-
-// checkSubnetIsFree refuses a subnet of which the host has a route to a part
-// or to the whole: one of the two networks would become unreachable.
-func (n *Network) checkSubnetIsFree() error {
-	routes, err := allRoutes()
-	if err != nil {
-		return err
-	}
-	taken, via, ok := overlap(n.cfg.Subnet, routes)
-	if !ok {
-		return nil
-	}
-	e := api.Errorf(api.CodeHost, "the VMs' network %s (cidr) overlaps %s, which the host reaches through %s", n.cfg.Subnet, taken, linkName(via))
-	if free, ok := freeSubnet(routes); ok {
-		return e.WithHint("set cidr = %q and bridge_ip = %q in config.toml", free, free.Addr().Next())
-	}
-	return e.WithHint("set cidr and bridge_ip in config.toml to a network that the host doesn't use")
 }
 
 // overlap finds a route to addresses of p and returns its destination and the

@@ -14,6 +14,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func testConfig() Config {
 	return Config{
+		Owner:   "0123456789ab",
 		Bridge:  "banger0",
 		Gateway: netip.MustParseAddr("172.16.0.1"),
 		Subnet:  netip.MustParsePrefix("172.16.0.0/24"),

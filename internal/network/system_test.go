@@ -136,7 +136,7 @@ func checkKernelState(t *testing.T) {
 	bridge, err := netlink.LinkByName("banger0")
 	must(t, err)
 	attrs := bridge.Attrs()
-	if attrs.Alias != "banger" || attrs.Flags&net.FlagUp == 0 || attrs.HardwareAddr.String() != MAC(testConfig().Gateway) {
+	if attrs.Alias != "banger "+testConfig().Owner || attrs.Group != 0 || attrs.Flags&net.FlagUp == 0 || attrs.HardwareAddr.String() != MAC(testConfig().Gateway) {
 		t.Errorf("bridge: alias %q, flags %s, address %s", attrs.Alias, attrs.Flags, attrs.HardwareAddr)
 	}
 	addrs, err := netlink.AddrList(bridge, netlink.FAMILY_ALL)

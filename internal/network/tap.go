@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -22,8 +21,8 @@ const tapFlags = netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR
 // AttachTap makes a tap that outlives this process for the VM that has addr,
 // connects it to the bridge and brings it up. What the VM sends from other
 // addresses than addr and MAC(addr) is dropped. A tap of this name that is
-// there already is put right. It fails with api.CodeHost if the host can't make
-// or guard taps.
+// there already is put right, unless it is another instance's. It fails with
+// api.CodeHost then, and if the host can't make or guard taps.
 func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -31,9 +30,9 @@ func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (
 	u := undo.New()
 	defer func() { err = u.Finish(err) }()
 
-	bridge, err := netlink.LinkByName(n.cfg.Bridge)
+	bridge, err := netlink.LinkByName(n.config().Bridge)
 	if err != nil {
-		return fmt.Errorf("look up bridge %s: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("look up bridge %s: %w", n.config().Bridge, err)
 	}
 	tap, err := findTap(name)
 	if err != nil {
@@ -44,6 +43,12 @@ func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (
 			return err
 		}
 		u.Add("remove tap", func(ctx context.Context) error { return n.DetachTap(ctx, name) })
+	}
+	if err := n.checkTap(tap); err != nil {
+		return err
+	}
+	if err := n.mark(tap); err != nil {
+		return err
 	}
 	if err := netlink.LinkSetMTU(tap, bridge.Attrs().MTU); err != nil {
 		return fmt.Errorf("set the MTU of tap %s: %w", name, err)
@@ -91,7 +96,7 @@ func (n *Network) createTap(name string) (netlink.Link, error) {
 	attrs.Name = name
 	tap := &netlink.Tuntap{
 		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: tapFlags,
-		Owner: n.cfg.TapUID, Group: n.cfg.TapGID,
+		Owner: n.config().TapUID, Group: n.config().TapGID,
 	}
 	err := netlink.LinkAdd(tap)
 	switch {
@@ -108,7 +113,7 @@ func (n *Network) createTap(name string) (netlink.Link, error) {
 }
 
 // DetachTap removes a tap, also one that a VMM has open. It is no error if
-// there is none.
+// there is none of this instance's.
 func (n *Network) DetachTap(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -116,6 +121,9 @@ func (n *Network) DetachTap(ctx context.Context, name string) error {
 	tap, err := findTap(name)
 	if err != nil {
 		return err
+	}
+	if tap != nil && n.isOthers(tap) {
+		return nil
 	}
 	if tap != nil {
 		if err := n.forgetPort(tap); err != nil {
@@ -130,14 +138,9 @@ func (n *Network) DetachTap(ctx context.Context, name string) error {
 	return RenderPort(name, netip.IPv4Unspecified()).remove()
 }
 
-// Taps lists the taps on the bridge and those with banger's prefix that are on
-// no bridge, which a crash left behind.
+// Taps lists this instance's taps.
 func (n *Network) Taps(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	bridge, err := n.findBridge()
-	if err != nil {
 		return nil, err
 	}
 	links, err := complete(netlink.LinkList)
@@ -146,11 +149,8 @@ func (n *Network) Taps(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, link := range links {
-		attrs := link.Attrs()
-		onBridge := bridge != nil && n.isOurs(bridge) && attrs.MasterIndex == bridge.Attrs().Index
-		lost := attrs.MasterIndex == 0 && strings.HasPrefix(attrs.Name, tapPrefix)
-		if isTap(link) && (onBridge || lost) {
-			names = append(names, attrs.Name)
+		if isTap(link) && link.Attrs().Alias == n.alias() {
+			names = append(names, link.Attrs().Name)
 		}
 	}
 	return names, nil

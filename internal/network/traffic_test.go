@@ -108,7 +108,7 @@ func TestTraffic(t *testing.T) {
 
 	// What was blocked was blocked by the rules and the isolation, not by a
 	// broken lab.
-	must(t, l.n.rules.remove())
+	must(t, Render(l.n.config()).remove())
 	must(t, Block(nil))
 	must(t, RenderPort(tapA, netip.MustParseAddr(addrA)).remove())
 	if _, err := l.a.dial("", addrB+":80", blockedTimeout); err == nil {

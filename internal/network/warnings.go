@@ -38,7 +38,7 @@ func (n *Network) warning(c *nftables.Chain) string {
 	if !ipv4 || c.Hooknum == nil || c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
 		return ""
 	}
-	b := n.cfg.Bridge
+	b := n.config().Bridge
 	switch *c.Hooknum {
 	case *nftables.ChainHookForward:
 		return fmt.Sprintf("the firewall (table %s, chain %s) drops forwarded packets unless a rule accepts them, so VMs may not reach the internet; "+
@@ -48,7 +48,7 @@ func (n *Network) warning(c *nftables.Chain) string {
 	case *nftables.ChainHookInput:
 		return fmt.Sprintf("the firewall (table %s, chain %s) drops incoming packets unless a rule accepts them, so VMs may not reach banger's DNS; "+
 			"accept udp and tcp port %d from %s to %s there",
-			c.Table.Name, c.Name, dnsPort, b, n.cfg.Gateway)
+			c.Table.Name, c.Name, dnsPort, b, n.config().Gateway)
 	default:
 		return ""
 	}

@@ -139,6 +139,9 @@ func (l Layout) DaemonLog() string { return filepath.Join(l.State, "bangerd.log"
 // Database holds the records.
 func (l Layout) Database() string { return filepath.Join(l.State, "banger.db") }
 
+// Instance identifies the state directory among those of the host.
+func (l Layout) Instance() string { return filepath.Join(l.State, "instance.json") }
+
 // VMsDir holds a directory per VM.
 func (l Layout) VMsDir() string { return filepath.Join(l.State, "vms") }
 

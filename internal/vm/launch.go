@@ -35,9 +35,11 @@ const bootAttempts = 2
 // What it makes is taken back by u if the caller fails.
 func (m *Manager) launch(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, *instance, error) {
 	for attempt := 1; ; attempt++ {
-		if err := m.connect(ctx, rec, u, ph); err != nil {
+		connected, err := m.connect(ctx, rec, u, ph)
+		if err != nil {
 			return rec, nil, err
 		}
+		rec = connected
 		started, inst, err := m.startVMM(ctx, rec, a, u, ph)
 		if err != nil {
 			return rec, nil, err
@@ -59,16 +61,20 @@ func (m *Manager) launch(ctx context.Context, rec Record, a assets, u *undo.Stac
 }
 
 // connect brings the network up, if this is the first VM, and makes the tap.
-func (m *Manager) connect(ctx context.Context, rec Record, u *undo.Stack, ph *phases) error {
-	return ph.run("network", "connecting the network", func() error {
+func (m *Manager) connect(ctx context.Context, rec Record, u *undo.Stack, ph *phases) (Record, error) {
+	err := ph.run("network", "connecting the network", func() (err error) {
 		m.netMu.Lock()
 		defer m.netMu.Unlock()
 		u.Add("disconnect VM "+rec.Name, func(ctx context.Context) error { return m.cleanRuntime(ctx, rec) })
 		if err := m.cfg.Network.Up(ctx); err != nil {
 			return err
 		}
+		if rec, err = m.records.readdress(ctx, rec, m.cfg.Network.Hosts()); err != nil {
+			return err
+		}
 		return m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP)
 	})
+	return rec, err
 }
 
 // disconnect removes the tap, and the whole network with the last one.
@@ -247,10 +253,10 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 	return guest.BootConfig{
 		Hostname:       rec.Name,
 		MAC:            network.MAC(rec.IP),
-		Address:        netip.PrefixFrom(rec.IP, m.cfg.Subnet.Bits()).String(),
-		Gateway:        m.cfg.Gateway.String(),
+		Address:        netip.PrefixFrom(rec.IP, m.cfg.Network.Subnet().Bits()).String(),
+		Gateway:        m.cfg.Network.Gateway().String(),
 		MTU:            m.cfg.Network.MTU(ctx),
-		DNS:            []string{m.cfg.Gateway.String()},
+		DNS:            []string{m.cfg.Network.Gateway().String()},
 		ImageDevice:    serials[imageDrive],
 		DiskDevice:     serials[diskDrive],
 		ModulesDevice:  serials[modulesDrive],

@@ -46,8 +46,15 @@ type Network interface {
 	Down(ctx context.Context) error
 	AttachTap(ctx context.Context, name string, addr netip.Addr) error
 	DetachTap(ctx context.Context, name string) error
+	// Taps are this bangerd's.
 	Taps(ctx context.Context) ([]string, error)
+	// Claim makes these taps this bangerd's if they are nobody's.
+	Claim(ctx context.Context, taps []string) error
+	// Hosts are the addresses in Subnet that VMs can have. Up may change both
+	// while there are no taps.
 	Hosts() iter.Seq[netip.Addr]
+	Subnet() netip.Prefix
+	Gateway() netip.Addr
 	MTU(ctx context.Context) int
 }
 
@@ -81,8 +88,7 @@ type Config struct {
 	Kernels   Kernels
 	Initramfs Initramfs
 	Network   Network
-	Subnet    netip.Prefix
-	Gateway   netip.Addr
+	Copied    bool // the records are a copy: the VMMs that they name are another bangerd's
 	Drivers   Drivers
 	// Inspect checks a repository before anything is created for it.
 	Inspect func(ctx context.Context, w api.Workspace) (Workspace, error)

@@ -72,8 +72,6 @@ func newWorld(t *testing.T) *world {
 		Kernels:     fakeKernels{drive},
 		Initramfs:   func(kernel.Kernel) (string, error) { return drive, nil },
 		Network:     w.net,
-		Subnet:      netip.MustParsePrefix("172.16.0.0/29"),
-		Gateway:     netip.MustParseAddr("172.16.0.1"),
 		Drivers:     w,
 		Inspect:     func(context.Context, api.Workspace) (Workspace, error) { return fakeWorkspace{}, nil },
 		UserKey:     key,
@@ -193,6 +191,7 @@ type fakeNetwork struct {
 	mu      sync.Mutex
 	up      bool
 	taps    []string
+	subnet  netip.Prefix          // zero: 172.16.0.0/29
 	guarded map[string]netip.Addr // by tap
 	fail    error
 }
@@ -245,12 +244,23 @@ func (n *fakeNetwork) Taps(context.Context) ([]string, error) {
 	return taps, nil
 }
 
+func (n *fakeNetwork) Claim(context.Context, []string) error { return nil }
+
+func (n *fakeNetwork) Subnet() netip.Prefix {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.subnet.IsValid() {
+		n.subnet = netip.MustParsePrefix("172.16.0.0/29")
+	}
+	return n.subnet
+}
+
+func (n *fakeNetwork) Gateway() netip.Addr { return n.Subnet().Addr().Next() }
+
 func (n *fakeNetwork) MTU(context.Context) int { return 1500 }
 
 func (n *fakeNetwork) Hosts() iter.Seq[netip.Addr] {
-	return network.Hosts(network.Config{
-		Gateway: netip.MustParseAddr("172.16.0.1"), Subnet: netip.MustParsePrefix("172.16.0.0/29"),
-	})
+	return network.Hosts(network.Config{Gateway: n.Gateway(), Subnet: n.Subnet()})
 }
 
 func TestLifecycle(t *testing.T) {

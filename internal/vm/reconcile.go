@@ -27,6 +27,11 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if m.cfg.Copied {
+		if recs, err = m.dropHandles(ctx, recs); err != nil {
+			return err
+		}
+	}
 	var searches []*unreached
 	for _, rec := range recs {
 		switch {
@@ -54,6 +59,21 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 		m.log.Error("put the network right", "err", err)
 	}
 	return nil
+}
+
+// dropHandles makes records say that no VMM runs.
+func (m *Manager) dropHandles(ctx context.Context, recs []Record) ([]Record, error) {
+	for i, rec := range recs {
+		if rec.Handle == nil && !rec.Launching {
+			continue
+		}
+		updated, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended("it ran where this was copied from") })
+		if err != nil {
+			return nil, err
+		}
+		recs[i] = updated
+	}
+	return recs, nil
 }
 
 // settle makes a record and what exists agree, or returns why it can't.
@@ -195,15 +215,18 @@ func (m *Manager) cleanVMM(ctx context.Context, rec Record) error {
 func (m *Manager) reconcileNetwork(ctx context.Context, recs []Record) error {
 	m.netMu.Lock()
 	defer m.netMu.Unlock()
+	var wanted []string
+	for _, rec := range recs {
+		if f := m.facts(rec); f.alive || f.unreached != "" || rec.broken != nil && !m.cfg.Copied {
+			wanted = append(wanted, network.TapName(rec.ID))
+		}
+	}
+	if err := m.cfg.Network.Claim(ctx, wanted); err != nil {
+		return err
+	}
 	taps, err := m.cfg.Network.Taps(ctx)
 	if err != nil {
 		return err
-	}
-	var wanted []string
-	for _, rec := range recs {
-		if f := m.facts(rec); f.alive || f.unreached != "" || rec.broken != nil {
-			wanted = append(wanted, network.TapName(rec.ID))
-		}
 	}
 	for _, tap := range taps {
 		if !slices.Contains(wanted, tap) {

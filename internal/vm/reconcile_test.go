@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -269,5 +270,65 @@ func TestDamagedRecord(t *testing.T) {
 			}
 			w.wantNothing(t)
 		})
+	}
+}
+
+// A VM that was stopped while its network became another one gets an address
+// there, and DNS knows it.
+func TestNewNetworkGivesNewAddresses(t *testing.T) {
+	w := newWorld(t)
+	before := w.create(t, api.CreateVM{Name: "web"})
+	if _, err := w.Stop(t.Context(), "web", api.StopVM{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.net.subnet = netip.MustParsePrefix("172.16.1.0/29")
+	taken := w.create(t, api.CreateVM{Name: "other"})
+	if taken.IP != "172.16.1.2" {
+		t.Errorf("a new VM has %s", taken.IP)
+	}
+	after, err := w.Start(t.Context(), "web", api.StartVM{}, nil)
+	if err != nil || after.IP != "172.16.1.3" || after.MAC == before.MAC {
+		t.Fatalf("%+v, %v", after, err)
+	}
+	w.wantName(t, "web", after.IP)
+	if _, ok := w.ReverseLookup(netip.MustParseAddr(before.IP)); ok {
+		t.Error("DNS knows the old address")
+	}
+	if w.net.guarded[network.TapName(after.ID)].String() != after.IP {
+		t.Errorf("its tap is guarded for %v", w.net.guarded)
+	}
+	w.restart(t)
+	w.wantName(t, "web", after.IP)
+	if _, err := w.Stop(t.Context(), "web", api.StopVM{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.Start(t.Context(), "web", api.StartVM{}, nil); err != nil || again.IP != after.IP {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
+
+// A copy of a state directory says nothing of what runs.
+func TestCopiedRecords(t *testing.T) {
+	w := newWorld(t)
+	vm := w.create(t, api.CreateVM{Name: "web", AutoDelete: true})
+	keep := w.create(t, api.CreateVM{Name: "keep"})
+	original := w.Manager
+	w.config.Copied = true
+	w.Manager = New(w.config)
+	if err := w.Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{vm.PID, keep.PID} {
+		if _, err := procid.StartTime(pid); err != nil {
+			t.Errorf("a VMM of the original: %v", err)
+		}
+	}
+	if got, err := w.Get(t.Context(), "keep"); err != nil || got.State != api.StateStopped || got.Reason == "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, id := range []string{vm.ID, keep.ID} { // which the original would end
+		if err := original.running[id].machine.Kill(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }

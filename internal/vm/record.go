@@ -125,7 +125,7 @@ func (r *records) update(ctx context.Context, id string, change func(*Record)) (
 	if err != nil {
 		return Record{}, fmt.Errorf("encode record of VM %s: %w", rec.Name, err)
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE vms SET record = ? WHERE id = ?", string(data), id); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE vms SET record = ?, ip = ? WHERE id = ?", string(data), rec.IP.String(), id); err != nil {
 		return Record{}, fmt.Errorf("update record of VM %s: %w", rec.Name, err)
 	}
 	if err := tx.Commit(); err != nil {
@@ -230,7 +230,49 @@ func (r *records) claim(ctx context.Context, wanted Record, hosts iter.Seq[netip
 		}
 		return rec, err
 	}
-	return Record{}, api.Errorf(api.CodeConflict, "all addresses of the network are in use").
+	return Record{}, noAddress()
+}
+
+// readdress gives a VM that is about to start another address, if the network
+// has become another one since it got its own.
+func (r *records) readdress(ctx context.Context, rec Record, hosts iter.Seq[netip.Addr]) (Record, error) {
+	recs, err := r.list(ctx)
+	if err != nil {
+		return rec, err
+	}
+	taken := make(map[netip.Addr]bool, len(recs))
+	for _, other := range recs {
+		taken[other.IP] = other.ID != rec.ID
+	}
+	var free netip.Addr
+	for addr := range hosts { // which ascend
+		if addr == rec.IP {
+			return rec, nil
+		}
+		if !free.IsValid() && !taken[addr] {
+			free = addr
+		}
+		if free.IsValid() && rec.IP.Less(addr) {
+			break
+		}
+	}
+	if !free.IsValid() {
+		return rec, noAddress()
+	}
+	updated, err := r.update(ctx, rec.ID, func(rec *Record) { rec.IP = free })
+	if store.IsUnique(err) { // a new VM was faster
+		return r.readdress(ctx, rec, hosts)
+	}
+	if err != nil {
+		return rec, err
+	}
+	r.names.remove(rec.ID)
+	r.names.insert(updated)
+	return updated, nil
+}
+
+func noAddress() error {
+	return api.Errorf(api.CodeConflict, "all addresses of the network are in use").
 		WithHint("delete VMs that you don't need, or set a larger cidr in the configuration")
 }
 

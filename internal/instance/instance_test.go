@@ -1,0 +1,76 @@
+package instance
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"banger/internal/api"
+)
+
+func open(t *testing.T, dir string) *Instance {
+	t.Helper()
+	i, err := Open(filepath.Join(dir, "instance.json"), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func TestInstance(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	made := open(t, dir)
+	if !regexp.MustCompile(`^[0-9a-f]{12}$`).MatchString(made.ID) || made.Copied || made.Bridge != "" || made.Subnet.IsValid() {
+		t.Fatalf("made: %+v", made)
+	}
+	subnet := netip.MustParsePrefix("172.16.1.0/24")
+	if err := made.Choose("banger1", subnet); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(t, dir); again.ID != made.ID || again.Copied || again.Bridge != "banger1" || again.Subnet != subnet {
+		t.Errorf("again: %+v", again)
+	}
+	moved := filepath.Join(root, "moved")
+	if err := os.Rename(dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := open(t, moved); got.ID != made.ID || got.Copied {
+			t.Errorf("moved: %+v", got)
+		}
+	}
+	copied := filepath.Join(root, "copied")
+	if err := os.CopyFS(copied, os.DirFS(moved)); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, copied)
+	if other = open(t, copied); other.ID == made.ID || !other.Copied { // nobody kept the first
+		t.Errorf("copied: %+v", other)
+	}
+	if err := other.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(t, copied); again.ID != other.ID || again.Copied {
+		t.Errorf("copied, again: %+v", again)
+	}
+}
+
+func TestDamagedInstance(t *testing.T) {
+	for _, data := range []string{"", "{", "{}", `{"id": 7}`} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "instance.json")
+		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(file, dir); !errors.Is(err, api.ErrHost) || api.AsError(err).Hint == "" {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
+}
