@@ -86,9 +86,11 @@ var mayImport = map[string][]string{
 	"internal/daemon/daemontest": {"internal/api", "internal/guest"}, // for tests only
 
 	// The guest's side.
-	"internal/agent/openssh": {},
-	"internal/agent":         {"internal/agent/openssh", "internal/agent/sshd", "internal/guest", "internal/guest/halfclose", "internal/guest/serialmux"},
-	"internal/agent/sshd":    {},
+	"internal/agent/cgroup":  {},
+	"internal/agent/openssh": {"internal/agent/cgroup"},
+	"internal/agent": {"internal/agent/cgroup", "internal/agent/openssh", "internal/agent/sshd", "internal/guest", "internal/guest/halfclose",
+		"internal/guest/serialmux"},
+	"internal/agent/sshd": {"internal/agent/cgroup"},
 
 	// Wiring.
 	"cmd/banger":             {"internal/cli"},

@@ -38,8 +38,9 @@ const selfExe = "/proc/self/exe"
 // status.
 func Main(args []string, version string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	var err error
+	err := keepDescriptors()
 	switch {
+	case err != nil:
 	case os.Getpid() == 1:
 		err = runInit(log, version)
 	case len(args) == 2 && args[1] == partSupervisor:

@@ -4,12 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"banger/internal/guest"
 )
@@ -90,40 +88,6 @@ func TestSystemState(t *testing.T) {
 		if r, err := systemState(answers(state, "")); err == nil {
 			t.Errorf("%s: %+v", state, r)
 		}
-	}
-}
-
-func TestNotificationOfReadiness(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
-	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	f, err := socket.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	told := make(chan error, 1)
-	go func() { told <- awaitNotification(f) }()
-	client, err := net.Dial("unixgram", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	for _, message := range []string{"STATUS=READY=1", "X_SYSTEMD_UNIT_ACTIVE=basic.target\n", "STATUS=Startup finished\nREADY=1\n"} {
-		select {
-		case err := <-told:
-			t.Fatalf("ready before %q (%v)", message, err)
-		case <-time.After(10 * time.Millisecond):
-		}
-		if _, err := client.Write([]byte(message)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := <-told; err != nil {
-		t.Fatal(err)
 	}
 }
 

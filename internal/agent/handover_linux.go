@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/agent/cgroup"
 )
 
 // notifyAddress is where systemd reports the end of the boot, sd_notify(3): an
@@ -31,7 +33,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // startSupervisor starts the supervisor inside the new root. It runs from the
 // deleted file of the initramfs, and so keeps no filesystem busy at shutdown.
-func startSupervisor(root bootedRoot) (*os.Process, error) {
+func startSupervisor(root bootedRoot, log *slog.Logger) (*os.Process, error) {
 	memory, err := root.runtime.save()
 	if err != nil {
 		return nil, err
@@ -52,6 +54,10 @@ func startSupervisor(root bootedRoot) (*os.Process, error) {
 		return nil, err
 	}
 	defer null.Close()
+	groups, err := cgroup.Create()
+	if err != nil {
+		log.Error("the agent gets no control groups", "err", err) // it works without
+	}
 	cmd := &exec.Cmd{
 		Path: selfExe, Args: []string{processName, partSupervisor}, Dir: "/",
 		Stdin:      null,
@@ -63,6 +69,16 @@ func startSupervisor(root bootedRoot) (*os.Process, error) {
 			Chroot: root.dir,
 			Setsid: true, // a Ctrl-C on the console isn't for it
 		},
+	}
+	if groups != nil {
+		defer groups.File().Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, groups.File())
+		group, err := groups.Agent()
+		if err != nil {
+			return nil, err
+		}
+		defer group.Close()
+		group.Attach(cmd.SysProcAttr)
 	}
 	if err := setOOM(oomNever); err != nil {
 		return nil, err
@@ -145,10 +161,10 @@ func removeBelow(dir string, dev uint64) {
 }
 
 // execInit becomes the image's init.
-func execInit(path string) error {
-	env := []string{
-		"HOME=/", "TERM=linux", "PATH=" + defaultPath,
-		"NOTIFY_SOCKET=" + notifyAddress,
+func execInit(path string, systemd bool) error {
+	env := []string{"HOME=/", "TERM=linux", "PATH=" + defaultPath}
+	if systemd { // others would hand it to every service
+		env = append(env, "NOTIFY_SOCKET="+notifyAddress)
 	}
 	if err := syscall.Exec(path, []string{path}, env); err != nil {
 		return fmt.Errorf("execute %s: %w", path, err)

@@ -47,7 +47,7 @@ func runInit(log *slog.Logger, version string) error {
 	}
 	root := <-c.booted
 	transports.close()
-	supervisor, err := startSupervisor(root)
+	supervisor, err := startSupervisor(root, log)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func runInit(log *slog.Logger, version string) error {
 	if root.runtime.Init == "" {
 		return reap(supervisor, log)
 	}
-	return execInit(root.runtime.Init)
+	return execInit(root.runtime.Init, root.runtime.Systemd)
 }
 
 // initControl answers control calls before the root filesystem is there.

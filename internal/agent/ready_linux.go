@@ -1,13 +1,11 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -16,7 +14,7 @@ import (
 )
 
 // readyPoll is how often systemd is asked for its state in case that its
-// message was missed: a worker that was restarted doesn't get it.
+// message was missed.
 const readyPoll = 15 * time.Second
 
 // readiness is when and how the boot finished.
@@ -26,10 +24,10 @@ type readiness struct {
 	err   error         // valid once done
 }
 
-// watchBoot waits in the background for the init system to finish. systemd
-// sends READY=1 to the notify socket then (sd_notify(3)), which costs nothing
+// watchBoot waits in the background for the init system to finish. The end of
+// booted tells that systemd says so (see notifications), which costs nothing
 // while the guest is busy booting.
-func watchBoot(systemd bool, notify *os.File, log *slog.Logger) *readiness {
+func watchBoot(systemd bool, booted io.ReadCloser, log *slog.Logger) *readiness {
 	r := &readiness{done: make(chan struct{})}
 	if !systemd {
 		r.state = guest.Ready{State: "none", Uptime: uptime()}
@@ -39,7 +37,8 @@ func watchBoot(systemd bool, notify *os.File, log *slog.Logger) *readiness {
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		if err := awaitNotification(notify); err != nil {
+		defer booted.Close()
+		if _, err := io.Copy(io.Discard, booted); err != nil {
 			log.Warn("wait for systemd", "err", err)
 		}
 	}()
@@ -62,27 +61,6 @@ func watchBoot(systemd bool, notify *os.File, log *slog.Logger) *readiness {
 		}
 	}()
 	return r
-}
-
-// awaitNotification reads messages until one says READY=1.
-func awaitNotification(notify *os.File) error {
-	conn, err := net.FilePacketConn(notify)
-	if err != nil {
-		return fmt.Errorf("open the notify socket: %w", err)
-	}
-	defer conn.Close()
-	buf := make([]byte, 4096)
-	for {
-		n, _, err := conn.ReadFrom(buf)
-		if err != nil {
-			return fmt.Errorf("read the notify socket: %w", err)
-		}
-		for line := range bytes.Lines(buf[:n]) {
-			if string(bytes.TrimSpace(line)) == "READY=1" {
-				return nil
-			}
-		}
-	}
 }
 
 // systemState asks systemd for its state, systemctl(1) is-system-running. The

@@ -24,10 +24,13 @@ type runtime struct {
 	Given          given             `json:"given"`
 }
 
-// Files that supervisor and worker inherit.
+// Files that supervisor and worker inherit. None of them goes on to what these
+// start, see keepDescriptors.
 const (
 	runtimeFD = 3 // the runtime as JSON
-	notifyFD  = 4 // the socket that systemd tells of the end of the boot
+	notifyFD  = 4 // supervisor: the socket that systemd tells of the end of the boot
+	bootedFD  = 4 // worker: a pipe that ends when systemd has told that
+	groupsFD  = 5 // the control groups; perhaps there is none
 )
 
 // check finds mistakes while the host still waits for an answer.

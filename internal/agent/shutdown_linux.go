@@ -19,6 +19,10 @@ const (
 // killGrace is how long processes have between SIGTERM and SIGKILL.
 const killGrace = 2 * time.Second
 
+// commandGrace is how long the commands of sessions, and what they have left
+// running, may take to end when the guest goes down.
+const commandGrace = 5 * time.Second
+
 // initTimeout is how long an init system may take to accept the request.
 const initTimeout = 20 * time.Second
 

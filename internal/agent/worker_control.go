@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 
+	"banger/internal/agent/cgroup"
 	"banger/internal/guest"
 )
 
@@ -16,6 +17,7 @@ type worker struct {
 	version   string
 	systemd   bool
 	init      string
+	groups    *cgroup.Tree // nil if there are none
 	readiness *readiness
 	// openRoot opens the root filesystem for an archive of it.
 	openRoot func() (*liveRoot, error)
@@ -100,6 +102,13 @@ func (w *worker) shutdown(c *call) (any, error) {
 	if err := c.params(&p); err != nil {
 		return nil, err
 	}
-	c.after = func() { shutDown(w.systemd, w.init, p.Reset, w.log) }
+	c.after = func() {
+		// Else systemd would wait for them at its very end, for as long as for a
+		// service.
+		if w.groups != nil {
+			go w.groups.End(commandGrace)
+		}
+		shutDown(w.systemd, w.init, p.Reset, w.log)
+	}
 	return nil, nil
 }

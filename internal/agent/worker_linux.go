@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 
+	"banger/internal/agent/cgroup"
 	"banger/internal/agent/openssh"
 	"banger/internal/agent/sshd"
 	"banger/internal/guest"
@@ -13,6 +14,7 @@ import (
 
 // work serves the host from within the root filesystem.
 func work(log *slog.Logger, version string) error {
+	groups := cgroup.Inherited(groupsFD)
 	r, err := loadRuntime(os.NewFile(runtimeFD, "runtime"))
 	if err != nil {
 		return err
@@ -30,15 +32,15 @@ func work(log *slog.Logger, version string) error {
 		return err
 	}
 	w := &worker{
-		log: log, version: version, systemd: r.Systemd, init: r.Init,
-		readiness: watchBoot(r.Systemd, os.NewFile(notifyFD, "notify"), log),
+		log: log, version: version, systemd: r.Systemd, init: r.Init, groups: groups,
+		readiness: watchBoot(r.Systemd, os.NewFile(bootedFD, "booted"), log),
 		openRoot:  func() (*liveRoot, error) { return openLiveRoot(r) },
 	}
 	if err := transports.serve(guest.PortControl, w.serve); err != nil {
 		return err
 	}
 	server := sshd.New(sshd.Config{
-		HostKey: signer, AuthorizedKeys: keys, Env: r.Env, SFTPServer: []string{selfExe, partSFTP}, Log: log,
+		HostKey: signer, AuthorizedKeys: keys, Env: r.Env, SFTPServer: []string{selfExe, partSFTP}, Groups: groups, Log: log,
 	})
 	listeners, err := transports.listen(guest.PortSSH)
 	if err != nil {
@@ -46,7 +48,7 @@ func work(log *slog.Logger, version string) error {
 	}
 	transports.complete()
 	if r.InstallSSH {
-		go ensureOpenSSH(r, w.readiness, log)
+		go ensureOpenSSH(r, groups, w.readiness, log)
 	}
 	ended := make(chan error)
 	for _, l := range listeners {
@@ -57,12 +59,12 @@ func work(log *slog.Logger, version string) error {
 
 // ensureOpenSSH sees to an SSH server of the image's own once the guest has
 // booted. Whether it works matters to nobody else.
-func ensureOpenSSH(r runtime, booted *readiness, log *slog.Logger) {
+func ensureOpenSSH(r runtime, groups *cgroup.Tree, booted *readiness, log *slog.Logger) {
 	<-booted.done
 	if booted.err != nil {
 		log.Warn("no OpenSSH server is installed, for the guest didn't boot well", "err", booted.err)
 		return
 	}
-	g := openssh.Guest{Root: "/", Systemd: r.Systemd, Env: r.Env, Console: os.Stderr}
+	g := openssh.Guest{Root: "/", Systemd: r.Systemd, Env: r.Env, Groups: groups, Console: os.Stderr}
 	_ = g.Ensure(context.Background()) // it has told the console
 }

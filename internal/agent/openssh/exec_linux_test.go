@@ -14,7 +14,7 @@ import (
 func TestExec(t *testing.T) {
 	var out bytes.Buffer
 	// The process left behind holds on to the output.
-	err := Exec(t.Context(), []string{"/bin/sh", "-c", "echo $GREETING; sleep 600 & echo $!"}, []string{"PATH=/bin:/usr/bin", "GREETING=hello"}, &out)
+	err := Exec(t.Context(), nil, []string{"/bin/sh", "-c", "echo $GREETING; sleep 600 & echo $!"}, []string{"PATH=/bin:/usr/bin", "GREETING=hello"}, &out)
 	greeting, left, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
 	if err != nil || greeting != "hello" {
 		t.Errorf("got %q, %v", out.String(), err)
@@ -24,7 +24,7 @@ func TestExec(t *testing.T) {
 	} else if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Errorf("what it left behind is gone: %v", err)
 	}
-	if err := Exec(t.Context(), []string{"/bin/sh", "-c", "exit 3"}, nil, io.Discard); err == nil || err.Error() != "exit status 3" {
+	if err := Exec(t.Context(), nil, []string{"/bin/sh", "-c", "exit 3"}, nil, io.Discard); err == nil || err.Error() != "exit status 3" {
 		t.Errorf("got %v", err)
 	}
 }

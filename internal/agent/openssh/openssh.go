@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"banger/internal/agent/cgroup"
 )
 
 // Files in the guest.
@@ -39,6 +41,9 @@ type Guest struct {
 	// Env is what programs get besides the defaults: the image's own PATH, a
 	// proxy.
 	Env map[string]string
+	// Groups has a control group for each program; nil leaves them in this
+	// process's own.
+	Groups *cgroup.Tree
 	// Run runs a program of the guest's to its end; nil means Exec.
 	Run func(ctx context.Context, argv, env []string, output io.Writer) error
 	// Console gets a line for each line that a program writes.
@@ -55,7 +60,9 @@ func (g *Guest) Ensure(ctx context.Context) error {
 	defer closeLog()
 	t := &try{Guest: g, out: out, exec: g.Run}
 	if t.exec == nil {
-		t.exec = Exec
+		t.exec = func(ctx context.Context, argv, env []string, output io.Writer) error {
+			return Exec(ctx, g.Groups, argv, env, output)
+		}
 	}
 	err := t.ensure(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/agent/cgroup"
 )
 
 // processSpec says what to start, and as whom.
@@ -24,12 +26,14 @@ type processSpec struct {
 	dir      string // to start in; "" is the user's home, or / where that can't be entered
 	user     *account
 	terminal *terminal // its controlling terminal and its streams; nil for none
+	groups   *cgroup.Tree
 }
 
 // process is a started command, the leader of a session and of a process group
 // that both have its number.
 type process struct {
-	cmd *exec.Cmd
+	cmd   *exec.Cmd
+	group *cgroup.Group // nil if it has none of its own
 
 	mu   sync.Mutex
 	done bool // reaped: the number may be another process's by now
@@ -38,6 +42,7 @@ type process struct {
 // startProcess starts a command on three streams.
 func startProcess(spec processSpec, stdin, stdout, stderr *os.File) (*process, error) {
 	var err error
+	group, _ := spec.groups.Command() // better in the agent's group than not at all
 	dirs := []string{cmp.Or(spec.user.home, "/"), "/"}
 	if spec.dir != "" {
 		dirs = []string{spec.dir}
@@ -48,10 +53,12 @@ func startProcess(spec processSpec, stdin, stdout, stderr *os.File) (*process, e
 			Stdin: stdin, Stdout: stdout, Stderr: stderr,
 			SysProcAttr: spec.attributes(),
 		}
+		group.Attach(cmd.SysProcAttr)
 		if err = startUnprotected(cmd); err == nil {
-			return &process{cmd: cmd}, nil
+			return &process{cmd: cmd, group: group}, nil
 		}
 	}
+	group.Close()
 	return nil, err
 }
 
@@ -126,6 +133,7 @@ func awaitStop(pid int) error {
 func (p *process) wait() syscall.WaitStatus {
 	// Its error repeats the status: there are no streams to copy.
 	_ = p.cmd.Wait()
+	p.group.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done = true

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,10 +20,16 @@ func TestProcessHasNothingOfTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := serve(t, nil).output(openFiles + "; sed -n '/^Sig[BI]/p' /proc/self/status; ps -o pid=,pgid=,sid= -p $$")
+	f := serve(t, func(c *Config) { c.SFTPServer = []string{"/bin/sh", "-c", openFiles} })
+	out := f.output(openFiles + "; sed -n '/^Sig[BI]/p' /proc/self/status; ps -o pid=,pgid=,sid= -p $$")
 	lines := strings.Split(out, "\n")
 	if lines[0] != strings.TrimSpace(string(want)) {
 		t.Errorf("it has %s open files, want %s", lines[0], want)
+	}
+	for way, got := range f.inEachWay(openFiles, "sftp") {
+		if strings.TrimSpace(got) != strings.TrimSpace(string(want)) {
+			t.Errorf("%s: it has %s open files, want %s", way, got, want)
+		}
 	}
 	for _, signals := range lines[1:3] {
 		_, set, _ := strings.Cut(signals, ":\t")
@@ -39,6 +46,41 @@ func TestProcessHasNothingOfTheServer(t *testing.T) {
 	if ids := strings.Fields(lines[3]); len(ids) != 3 || ids[0] != ids[1] || ids[0] != ids[2] {
 		t.Errorf("pid, process group and session: %q", lines[3])
 	}
+}
+
+// inEachWay runs a command in each way in which the server starts one, and
+// returns what it wrote by the name of the way.
+func (f *fixture) inEachWay(command, subsystem string) map[string]string {
+	f.t.Helper()
+	terminal := f.terminalSession(nil)
+	out, err := terminal.Output(command)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ways := map[string]string{"exec": f.output(command), "terminal": strings.ReplaceAll(string(out), "\r\n", "\n")}
+	shell := f.session()
+	shell.Stdin = strings.NewReader(command + "\n")
+	ways["shell"] = f.read(shell, shell.Shell)
+	subsystemSession := f.session()
+	ways["subsystem"] = f.read(subsystemSession, func() error { return subsystemSession.RequestSubsystem(subsystem) })
+	return ways
+}
+
+// read returns all that a session writes which start starts.
+func (f *fixture) read(s *ssh.Session, start func() error) string {
+	f.t.Helper()
+	stdout, err := s.StdoutPipe()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := start(); err != nil {
+		f.t.Fatal(err)
+	}
+	out, err := io.ReadAll(stdout)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return string(out)
 }
 
 // TestIgnoredSignalsAreNotInherited runs the test above in a process that was

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"banger/internal/agent/cgroup"
 )
 
 // etcDir has the files that name users and groups.
@@ -43,6 +45,9 @@ type Config struct {
 	SFTPServer []string
 	// Ciphers are the ciphers to offer. nil means those that suit the CPU.
 	Ciphers []string
+	// Groups has a control group for each command; nil leaves them in the
+	// server's own.
+	Groups *cgroup.Tree
 	// Log takes events that no client is told of. nil drops them.
 	Log *slog.Logger
 

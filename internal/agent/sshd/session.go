@@ -84,7 +84,7 @@ func (s *session) start(ctx context.Context, req *ssh.Request) error {
 	if err != nil {
 		return err
 	}
-	spec.user, spec.terminal = s.conn.user, s.terminal
+	spec.user, spec.terminal, spec.groups = s.conn.user, s.terminal, s.conn.server.config.Groups
 	s.running = startRunning(s.conn, s.channel, spec, failure)
 	s.conn.work.Go(func() { s.running.serve(ctx) })
 	return nil
