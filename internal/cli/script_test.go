@@ -84,6 +84,11 @@ func localSession(ctx context.Context, o session.Options) (session.Result, error
 	if argv[0] == "lose-connection" {
 		return session.Result{}, &session.LostError{Cause: errors.New("connection reset")}
 	}
+	if argv[0] == "never-connects" {
+		fmt.Fprintln(o.Stderr, "connecting")
+		<-ctx.Done()
+		return session.Result{}, context.Cause(ctx)
+	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.Stdin, o.Stdout, o.Stderr
 	cmd.Env = append(os.Environ(), "SESSION_DIR="+o.Dir, "SESSION_USER="+cmp.Or(o.User, o.Access.User),
@@ -98,10 +103,16 @@ func localSession(ctx context.Context, o session.Options) (session.Result, error
 	}
 	done := make(chan struct{})
 	defer close(done)
+	var signals <-chan os.Signal
+	if o.Signals != nil {
+		var stop func()
+		signals, stop = o.Signals()
+		defer stop()
+	}
 	go func() {
 		for {
 			select {
-			case sig := <-o.Signals:
+			case sig := <-signals:
 				_ = cmd.Process.Signal(sig)
 			case <-done:
 				return

@@ -64,6 +64,10 @@ func (t sshTarget) settings() []setting {
 		{"ControlPath", "none"},
 		{"PermitLocalCommand", "no"},
 		{"RemoteCommand", "none"},
+		// A guest that doesn't answer is given up as by vm exec.
+		{"ConnectTimeout", "120"},
+		{"ServerAliveInterval", "15"},
+		{"ServerAliveCountMax", "8"},
 		// As distributions' configurations have it.
 		{"SendEnv", "LANG LC_* COLORTERM NO_COLOR"},
 		{"User", t.access.User},

@@ -204,10 +204,9 @@ func enter(ctx context.Context, e *env, vm api.VM, o session.Options) error {
 	o.Access = access
 	o.Dial = func(ctx context.Context) (net.Conn, error) { return c.DialGuest(ctx, vm.ID, guest.PortSSH) }
 	o.Stdin, o.Stdout, o.Stderr = e.stdin, e.rawStdout, e.rawStderr
+	o.Booting = vm.State == api.StateStarting
 	if len(o.Command) > 0 {
-		forwarded, stop := e.signals.forwarded()
-		defer stop()
-		o.Signals = forwarded
+		o.Signals = e.signals.forwarded
 	}
 	result, err := e.runSession(ctx, o)
 	if err != nil {

@@ -2,11 +2,14 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -15,8 +18,25 @@ import (
 	"banger/internal/guest"
 )
 
+// errNoAnswer is the end of the time to connect.
+var errNoAnswer = errors.New("the guest does not answer")
+
 // connect dials the guest and logs in. The end of ctx ends it too.
-func connect(ctx context.Context, o Options) (*ssh.Client, *link, error) {
+func connect(ctx context.Context, o Options, limit time.Duration) (*ssh.Client, *link, error) {
+	if !o.Booting {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, errNoAnswer)
+		defer cancel()
+	}
+	client, l, err := login(ctx, o)
+	if err != nil && errors.Is(context.Cause(ctx), errNoAnswer) {
+		return nil, nil, api.Errorf(api.CodeTimeout, "%v: there was no connection within %v", errNoAnswer, limit).
+			WithHint("see `banger vm logs`; `banger vm restart --force` starts it anew")
+	}
+	return client, l, err
+}
+
+func login(ctx context.Context, o Options) (*ssh.Client, *link, error) {
 	config, err := clientConfig(o)
 	if err != nil {
 		return nil, nil, err
@@ -118,12 +138,16 @@ func (r *run) forwardAgent() error {
 // library reports the end of a channel and the end of everything alike.
 type link struct {
 	net.Conn
-	mu  sync.Mutex
-	err error
+	heard atomic.Uint64 // how often something was read
+	mu    sync.Mutex
+	err   error
 }
 
 func (l *link) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
+	if n > 0 {
+		l.heard.Add(1)
+	}
 	if err != nil {
 		l.mu.Lock()
 		if l.err == nil {

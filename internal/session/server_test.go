@@ -34,6 +34,8 @@ type server struct {
 	users     []string // that may log in
 	// handle replaces the running of commands where it is set.
 	handle func(ch ssh.Channel, command string)
+	// request sees the requests that belong to no channel, if it is set.
+	request func(name string)
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -124,7 +126,16 @@ func (s *server) serve(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	go ssh.DiscardRequests(requests)
+	go func() {
+		for req := range requests {
+			if s.request != nil {
+				s.request(req.Type)
+			}
+			if req.WantReply {
+				_ = req.Reply(false, nil)
+			}
+		}
+	}()
 	for n := range channels {
 		ch, reqs, err := n.Accept()
 		if err != nil {

@@ -49,12 +49,16 @@ type Options struct {
 	// Stdout and Stderr get all that the command writes; nil drops it. With
 	// TTY everything comes on Stdout.
 	Stdout, Stderr io.Writer
-	// Signals are passed on to the command, as far as SSH has a name for
-	// them. May be nil.
-	Signals <-chan os.Signal
+	// Signals is called when the command runs. It returns the signals that are
+	// passed on from then on, as far as SSH has a name for them, and what ends
+	// that. nil passes none on.
+	Signals func() (signals <-chan os.Signal, stop func())
 	// ForwardAgent lets the command use the SSH agent of SSH_AUTH_SOCK, if
 	// there is one.
 	ForwardAgent bool
+	// Booting tells that the guest may still be starting: it is waited for as
+	// long as ctx allows, where another one has two minutes.
+	Booting bool
 }
 
 // Result tells how a command ended.
@@ -67,7 +71,9 @@ type Result struct {
 // Run logs in, runs the command, and returns once it has ended and all its
 // output is written. An exit status of any value is a Result, not an error.
 //
-// Errors: a *LostError if the connection ended before the command did; one
+// Errors: a *LostError if the connection ended before the command did, or the
+// guest was silent for two minutes; an api.ErrCancelled if a signal was passed on
+// and the guest didn't show that it is there within seconds; one
 // that wraps the write error if Stdout or Stderr failed (the command then gets
 // SIGPIPE and its channel is closed); the cause of ctx's end, in which case
 // the connection is closed and the guest hangs up the command; or an
@@ -77,7 +83,12 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if _, err := commandLine(o.Command, o.Dir, nil); err != nil {
 		return Result{}, err
 	}
-	client, link, err := connect(ctx, o)
+	return runWith(ctx, o, defaultTiming)
+}
+
+// runWith is Run with another timing.
+func runWith(ctx context.Context, o Options, limit timing) (Result, error) {
+	client, link, err := connect(ctx, o, limit.connect)
 	if err != nil {
 		return Result{}, err
 	}
@@ -85,8 +96,13 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
 	defer stop()
 
-	r := &run{options: o, client: client, link: link}
+	r := &run{options: o, client: client, link: link, timing: limit}
+	r.watcher = r.watch()
+	defer r.watcher.stop()
 	res, err := r.run()
+	if verdict := r.watcher.given(); err != nil && verdict != nil {
+		return Result{}, verdict
+	}
 	if err != nil && ctx.Err() != nil {
 		return Result{}, fmt.Errorf("run a command in the guest: %w", context.Cause(ctx))
 	}
@@ -102,6 +118,8 @@ type run struct {
 	options Options
 	client  *ssh.Client
 	link    *link
+	timing  timing
+	watcher *watcher
 	session *ssh.Session
 
 	sinkOnce sync.Once
@@ -131,10 +149,14 @@ func (r *run) run() (Result, error) {
 	if err := r.start(); err != nil {
 		return Result{}, err
 	}
-	done := make(chan struct{})
-	defer close(done)
 	guard.Go("feed a command in a guest", func() { r.feed(stdin) })
-	guard.Go("forward signals to a guest", func() { r.forwardSignals(done) })
+	if r.options.Signals != nil {
+		signals, stop := r.options.Signals()
+		defer stop()
+		done := make(chan struct{})
+		defer close(done)
+		guard.Go("forward signals to a guest", func() { r.forwardSignals(signals, done) })
+	}
 	if r.options.TTY {
 		defer r.followSize()()
 	}

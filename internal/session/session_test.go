@@ -142,6 +142,11 @@ func (p *pattern) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// from gives a session the signals of a channel.
+func from(signals <-chan os.Signal) func() (<-chan os.Signal, func()) {
+	return func() (<-chan os.Signal, func()) { return signals, func() {} }
+}
+
 func TestRunForwardsSignals(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -153,7 +158,7 @@ func TestRunForwardsSignals(t *testing.T) {
 			})
 			res, _, _, err := runOn(t, newServer(t), Options{
 				// A child, because a shell may ignore SIGINT and SIGQUIT.
-				Command: []string{"sh", "-c", "ulimit -c 0; echo ready; exec sleep 1000"}, Stdout: out, Signals: signals,
+				Command: []string{"sh", "-c", "ulimit -c 0; echo ready; exec sleep 1000"}, Stdout: out, Signals: from(signals),
 			})
 			if err != nil || res.ExitCode != 128+int(sig) {
 				t.Errorf("got %v, %v", res, err)
@@ -167,7 +172,7 @@ func TestRunForwardsSignals(t *testing.T) {
 			return len(p), nil
 		})
 		res, _, _, err := runOn(t, newServer(t), Options{
-			Command: []string{"sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done"}, Stdout: out, Signals: signals,
+			Command: []string{"sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done"}, Stdout: out, Signals: from(signals),
 		})
 		if err != nil || res.ExitCode != 9 {
 			t.Errorf("got %v, %v", res, err)

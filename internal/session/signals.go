@@ -7,17 +7,22 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/guard"
 )
 
 // forwardSignals passes signals on until the command has ended.
-func (r *run) forwardSignals(done <-chan struct{}) {
+func (r *run) forwardSignals(signals <-chan os.Signal, done <-chan struct{}) {
 	for {
 		select {
 		case <-done:
 			return
-		case sig, open := <-r.options.Signals:
+		case sig, open := <-signals:
 			if !open {
 				return
+			}
+			if sig == syscall.SIGINT || sig == syscall.SIGTERM {
+				guard.Go("see whether a guest gets a signal", func() { r.watcher.hurry(sig) })
 			}
 			if name := forwardedName(sig); name != "" {
 				_ = r.session.Signal(ssh.Signal(name))

@@ -79,7 +79,7 @@ func TestHostSessionSignals(t *testing.T) {
 		signals := make(chan os.Signal, 1)
 		result, _, _, err := f.run(host.Options{
 			Command: []string{"sh", "-c", "echo ready; exec sleep 1000"},
-			Signals: signals,
+			Signals: func() (<-chan os.Signal, func()) { return signals, func() {} },
 			Stdout:  writerFunc(func(p []byte) (int, error) { signals <- sig; return len(p), nil }),
 		})
 		if err != nil || result.ExitCode != 128+int(sig) {
