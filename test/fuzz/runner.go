@@ -44,6 +44,10 @@ func (r *runner) all(ctx context.Context, p *goPackage) error {
 // slack is added to a run's time: what is there is tried first.
 const slack = time.Second
 
+// maxStretch bounds a run by the clock: a target that mostly waits would take
+// hours for its processor time.
+const maxStretch = 10
+
 // target runs one target until it has had its time. A run's time is that of the
 // clock, and others use the processors as well.
 func (r *runner) target(ctx context.Context, p *goPackage, program, name string) error {
@@ -51,7 +55,7 @@ func (r *runner) target(ctx context.Context, p *goPackage, program, name string)
 	var used time.Duration
 	var executions int64
 	r.ran++
-	for used < r.each {
+	for used < r.each && time.Since(start) < maxStretch*r.each {
 		cmd := exec.CommandContext(ctx, program, "-test.run", "^$", "-test.fuzz", "^"+name+"$",
 			"-test.fuzztime", (r.each - used + slack).String(),
 			// Looking for shorter inputs that do the same takes most of the
