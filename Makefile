@@ -11,11 +11,12 @@ LINT_VERSION := v2.15.0
 LINT      := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)
 # Where a log is watched, long steps show that they go on.
 V         := $(if $(CI),-v)
-GO        ?= go
+GO        ?= $(CURDIR)/scripts/go
 # Processor time for each fuzz target of "make fuzz".
 FUZZTIME  ?= 10m
 LDFLAGS   := -s -w -X banger/internal/version.stamped=$(VERSION)
 
+export GO
 export CGO_ENABLED := 0
 export BANGER_TEST_CACHE ?= $(CACHE)/test
 
