@@ -73,6 +73,7 @@ type NPMPackage struct {
 	Version   string            `toml:"version"`   // exact
 	Integrity string            `toml:"integrity"` // as in package-lock.json, "sha512-…"
 	Install   map[string]string `toml:"install"`   // file in the package → executable in the image
+	Directory string            `toml:"directory"` // in the image, for all of its other files; empty: they are left out
 }
 
 // File is written into an image.

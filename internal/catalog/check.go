@@ -185,8 +185,13 @@ func (p NPMPackage) check() error {
 		return fmt.Errorf("integrity %q: want sha512-…, as in package-lock.json", p.Integrity)
 	case !slices.Contains(Arches, p.Arch):
 		return fmt.Errorf("arch %q: want one of %s", p.Arch, strings.Join(Arches, ", "))
-	case len(p.Install) == 0:
-		return errors.New("install is missing")
+	case len(p.Install) == 0 && p.Directory == "":
+		return errors.New("install and directory are missing")
+	}
+	if p.Directory != "" {
+		if err := checkInside(p.Directory); err != nil {
+			return err
+		}
 	}
 	for from, to := range p.Install {
 		if err := errors.Join(checkInside(from), checkInside(to)); err != nil {

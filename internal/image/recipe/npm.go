@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"banger/internal/api"
 	"banger/internal/catalog"
@@ -94,15 +95,19 @@ func addFiles(file string, p catalog.NPMPackage, add archive) error {
 		if err != nil {
 			return err
 		}
-		for from, to := range p.Install {
-			if hdr.Typeflag != tar.TypeReg || path.Clean(hdr.Name) != path.Join("package", from) {
-				continue
-			}
-			if err := add.copy(to, 0o755, hdr.Size, r); err != nil {
-				return err
-			}
+		name, inside := strings.CutPrefix(path.Clean(hdr.Name), "package/")
+		if hdr.Typeflag != tar.TypeReg || !inside || !filepath.IsLocal(name) {
+			continue
+		}
+		to, mode := path.Join(p.Directory, name), hdr.FileInfo().Mode()&0o111|0o644
+		if executable, wanted := p.Install[name]; wanted {
+			to, mode = executable, 0o755
 			left--
-			break
+		} else if p.Directory == "" {
+			continue
+		}
+		if err := add.copy(to, mode, hdr.Size, r); err != nil {
+			return err
 		}
 	}
 	if left > 0 {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,11 @@ func fakeNPM(t *testing.T) string {
 	z := gzip.NewWriter(&tgz)
 	w := tar.NewWriter(z)
 	for name, content := range map[string]string{"package/bin/tool": "program", "package/README.md": "text"} {
-		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(content))})
+		mode := int64(0o644)
+		if strings.Contains(name, "/bin/") {
+			mode = 0o755
+		}
+		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(content))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,6 +112,27 @@ func TestFetch(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(work, "*")); len(left) != 1 {
 		t.Errorf("more than the archive was left: %q", left)
+	}
+
+	whole := tool
+	whole.Install, whole.Directory = nil, "usr/local/lib/node_modules/tool"
+	r.NPM, r.Files = []catalog.NPMPackage{whole}, nil
+	if path, err = fetch(t.Context(), r, "amd64", t.TempDir(), report, log); err != nil {
+		t.Fatal(err)
+	}
+	all, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	want = []string{
+		"usr/local/lib/node_modules/tool/README.md -rw-r--r-- text",
+		"usr/local/lib/node_modules/tool/bin/tool -rwxr-xr-x program",
+	}
+	got := content(t, all)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("a whole package (-want +got):\n%s", diff)
 	}
 
 	for name, c := range map[string]struct {
