@@ -23,13 +23,29 @@ func TestGoldenImage(t *testing.T) {
 		if got := in("systemctl is-system-running || systemctl --failed"); got != "running" {
 			t.Errorf("systemd says %s", got)
 		}
-		tools := "git jq mise gcc make python3 curl rg fd tmux vi less man htop strace unzip rsync sudo locale docker"
+		tools := "git jq mise gcc make python3 curl rg fd tmux vim vi less man htop strace zip unzip rsync sudo locale docker " +
+			"git-lfs gh node npm pipx ssh ip dig lsof"
 		if got := in("for t in " + tools + "; do command -v $t >/dev/null || echo $t; done"); got != "" {
 			t.Errorf("missing: %s", got)
 		}
 		in("mise --version; docker-compose version; docker version")
 		if got := in("docker info --format '{{.Driver}}'"); got != "overlay2" && got != "overlayfs" {
 			t.Errorf("docker's storage driver is %s", got)
+		}
+		if got := in("vim --version | grep -c Huge; python3 -m venv /tmp/venv && /tmp/venv/bin/pip --version | cut -d' ' -f1"); got != "1\npip" {
+			t.Errorf("vim and venv: %q", got)
+		}
+		// Coding agents are programs of npm's registry.
+		if got := in("npm install --silent -g is-odd && npm ls -g --parseable | grep -c is-odd"); got != "1" {
+			t.Errorf("npm install: %q", got)
+		}
+		if img := h.image(t, "debian-bookworm"); img.DiskBytes > 1_500_000_000 {
+			t.Errorf("the image takes %d bytes, want 1.5 GB at most", img.DiskBytes)
+		}
+		lfs := in(`mkdir /root/lfs; cd /root/lfs; git init -q; git config user.email a@example.org; git config user.name A
+			git lfs track '*.bin' >/dev/null; echo large >a.bin; git add .; git commit -qm a; git show HEAD:a.bin | head -1; cat a.bin`)
+		if lfs != "version https://git-lfs.github.com/spec/v1\nlarge" {
+			t.Errorf("git-lfs: %q", lfs)
 		}
 		copied := h.runWithInput(t, string(busyboxTree(t)), "vm", "exec", "golden", "--", "sh", "-c", "mkdir /root/b; cat > /root/b/busybox.tar")
 		if copied.exit != 0 {
