@@ -78,7 +78,8 @@ func nearest(parent *cobra.Command, word string) string {
 // another one, or two neighbours exchanged (the restricted Damerau-Levenshtein
 // distance).
 func distance(a, b string) int {
-	before, last, row := []int(nil), []int(nil), make([]int, len(b)+1)
+	var before, last []int
+	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}

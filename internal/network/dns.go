@@ -71,7 +71,9 @@ func (n *Network) stopDNS() {
 		return
 	}
 	n.dns.cancel()
-	<-n.dns.ended
+	if err := <-n.dns.ended; err != nil {
+		n.log.Error("DNS ended by itself", "err", err)
+	}
 	n.dns = nil
 }
 

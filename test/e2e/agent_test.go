@@ -124,4 +124,3 @@ func TestWorkerEnds(t *testing.T) {
 		h.must(t, "vm", "stop", "worker")
 	})
 }
-

@@ -44,7 +44,7 @@ func checkKernel() error {
 	release := unix.ByteSliceToString(name.Release[:])
 	var major, minor int
 	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil || major < 5 || major == 5 && minor < 7 {
-		return fmt.Errorf("Linux %s can't start a process in a control group: that takes 5.7", release)
+		return fmt.Errorf("kernel %s can't start a process in a control group: that takes 5.7", release)
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func (t *Tree) limit() {
 		{"cgroup.subtree_control", "+memory"},
 		{"memory.min", kept},
 		{agent + "/memory.min", kept},
-		{commands + "/memory.max", strconv.FormatUint(commandsMemory(uint64(info.Totalram)*uint64(info.Unit)), 10)},
+		{commands + "/memory.max", strconv.FormatUint(commandsMemory(info.Totalram*uint64(info.Unit)), 10)},
 	} {
 		// A kernel without the controller does as well as one with another
 		// system's limits can.

@@ -44,7 +44,7 @@ func run() error {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		return fmt.Errorf("stop the agent: %w", err)
 	}
-	defer unix.Kill(pid, unix.SIGCONT)
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
 	p := &port{fd: fd, until: time.Now().Add(time.Duration(seconds) * time.Second)}
 	p.write(marker("0000000000000000")) // ends the agent's session
 	for i := 0; p.meet(); i++ {

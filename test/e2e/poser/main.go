@@ -130,6 +130,6 @@ func dial(addr string) error {
 	if err != nil && len(said) == 0 && !errors.Is(err, os.ErrDeadlineExceeded) { // a silent server is one, too
 		return err
 	}
-	fmt.Println(string(said))
-	return nil
+	_, err = os.Stdout.Write(append(said, '\n'))
+	return err
 }
