@@ -107,6 +107,9 @@ func (m *Manager) leaveStop(ctx context.Context, rec Record, asked bool) error {
 // shutDown lets the guest end by itself, so that its services and filesystems
 // are closed properly. It tells whether the guest has got to know of it.
 func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) (asked bool, err error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
 	ask, cancel := context.WithTimeout(ctx, shutdownAskTimeout)
 	defer cancel()
 	if rec.Booted {
@@ -116,6 +119,11 @@ func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) (ask
 			wait, cancel := context.WithTimeout(ctx, shutdownTimeout)
 			defer cancel()
 			return true, inst.awaitGone(wait)
+		}
+		if ctx.Err() != nil {
+			// The order may have arrived; nothing harder comes after it, since
+			// nobody waits for that any more.
+			return true, err
 		}
 		m.log.Warn("ask the guest to shut down", "vm", rec.Name, "err", err)
 	}
