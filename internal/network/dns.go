@@ -85,6 +85,7 @@ type dnsHandler struct {
 	reverse   ReverseFunc
 	upstreams func() []netip.AddrPort
 	timeout   time.Duration  // for one upstream server
+	idle      time.Duration  // of a TCP connection
 	running   sync.WaitGroup // all of serve's goroutines
 }
 
@@ -93,5 +94,6 @@ func newDNSHandler(cfg Config, log *slog.Logger, lookup LookupFunc, reverse Reve
 		cfg: cfg, log: log, lookup: lookup, reverse: reverse,
 		upstreams: newUpstreams(cfg, log, "/etc/resolv.conf").list,
 		timeout:   2 * time.Second,
+		idle:      idleTimeout,
 	}
 }

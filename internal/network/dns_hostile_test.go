@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -340,6 +341,50 @@ func TestDNSSharesOfConnections(t *testing.T) {
 	// A goroutine and its context's for each connection; the dials above.
 	if now := runtime.NumGoroutine(); now > before+2*(laneConns+1)+4*acceptBacklog {
 		t.Errorf("%d goroutines, %d before", now, before)
+	}
+}
+
+// A connection that stays silent, or stops in the middle of a query, is closed.
+func TestDNSIdleConnections(t *testing.T) {
+	h := newDNSHandler(testConfig(), slog.New(slog.DiscardHandler), func(string) (netip.Addr, bool) { return netip.Addr{}, false }, nil)
+	h.idle = 100 * time.Millisecond
+	server := serveDNS(t, h).String()
+	for _, beginning := range [][]byte{{}, {0}, {0, 40, 1, 2}} {
+		conn, err := net.Dial("tcp", server)
+		must(t, err)
+		defer conn.Close()
+		_, err = conn.Write(beginning)
+		must(t, err)
+		must(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
+			t.Errorf("after %x: %d bytes, %v; want the connection closed", beginning, n, err)
+		}
+	}
+}
+
+// TestDNSPace sends more queries than a guest may at once. What is above that
+// takes its time.
+func TestDNSPace(t *testing.T) {
+	const above = 200
+	server := startDNS(t)
+	for _, network := range []string{"udp", "tcp"} {
+		start := time.Now()
+		var conn *dns.Conn
+		for i := range queryBurst + above {
+			if i%connQueries == 0 { // a connection has no more
+				var err error
+				conn, err = dns.Dial(network, server)
+				must(t, err)
+				defer conn.Close()
+			}
+			must(t, conn.WriteMsg(new(dns.Msg).SetQuestion("web.", dns.TypeA)))
+			must(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+			_, err := conn.ReadMsg()
+			must(t, err)
+		}
+		if took, least := time.Since(start), above*time.Second/queryRate/2; took < least {
+			t.Errorf("by %s: %d queries in %v, want %v at least", network, queryBurst+above, took, least)
+		}
 	}
 }
 

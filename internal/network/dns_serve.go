@@ -18,9 +18,9 @@ const (
 	// slotWait is how long a query may wait until its guest has fewer with the
 	// upstream servers.
 	slotWait = 100 * time.Millisecond
-	// readTimeout bounds the wait for a whole query on a TCP connection, idle
-	// time included, and writeTimeout that for the guest to take the reply.
-	readTimeout  = 8 * time.Second
+	// idleTimeout bounds the wait for a whole query on a TCP connection, and
+	// writeTimeout that for the guest to take the reply.
+	idleTimeout  = 8 * time.Second
 	writeTimeout = 2 * time.Second
 	// connQueries bounds the queries of one TCP connection.
 	connQueries = 128
@@ -145,7 +145,7 @@ func (h *dnsHandler) serveConn(ctx context.Context, l *lane, conn net.Conn) {
 }
 
 func (h *dnsHandler) serveOne(ctx context.Context, l *lane, conn net.Conn) error {
-	if err := conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(h.idle)); err != nil {
 		return err
 	}
 	query, err := readFramed(conn, maxQuery)

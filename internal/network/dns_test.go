@@ -30,15 +30,8 @@ type fakeUpstream struct {
 func startUpstream(t *testing.T, reply func(tcp bool, req *dns.Msg) *dns.Msg) *fakeUpstream {
 	t.Helper()
 	u := &fakeUpstream{reply: reply}
-	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := listenBoth(t)
 	u.addr = udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	tcp, err := net.Listen("tcp4", u.addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	handle := func(w dns.ResponseWriter, req *dns.Msg) {
 		u.queries.Add(1)
 		if m := u.reply(w.LocalAddr().Network() == "tcp", req); m != nil {
@@ -58,6 +51,25 @@ func startUpstream(t *testing.T, reply func(tcp bool, req *dns.Msg) *dns.Msg) *f
 		})
 	}
 	return u
+}
+
+// listenBoth takes a port of the loopback that is free for UDP and TCP.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, err := net.Listen("tcp4", udp.LocalAddr().String())
+		if err == nil {
+			return udp, tcp
+		}
+		_ = udp.Close()
+		if !errors.Is(err, unix.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func answerA(req *dns.Msg, addrs ...string) *dns.Msg {
