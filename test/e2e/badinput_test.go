@@ -16,13 +16,6 @@ import (
 func TestBadInput(t *testing.T) {
 	inEachMode(t, func(t *testing.T, h *host) {
 		repo := h.makeRepo(t, "good")
-		plain := filepath.Join(h.scratch, "plain")
-		empty := filepath.Join(h.scratch, "empty")
-		for _, script := range []string{"mkdir " + plain, "git init -q " + empty} {
-			if out, err := h.program(t.Context(), "sh", "-c", script).CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v: %s", script, err, out)
-			}
-		}
 		h.must(t, "vm", "create", "--no-start", "--name", "taken")
 		t.Cleanup(func() { h.must(t, "vm", "delete", "taken") })
 		tests := []struct {
@@ -35,8 +28,7 @@ func TestBadInput(t *testing.T) {
 			{"name in use", []string{"--name", "taken"}, 5, `already a VM named "taken"`},
 			{"impossible name", []string{"--name", "No_Name"}, 2, `"No_Name" can't be the name`},
 			{"no such path", []string{"./nonesuch"}, 2, "nonesuch"},
-			{"no commits", []string{empty}, 2, "no commit"},
-			{"no repository", []string{plain}, 2, "git repository"},
+			{"the root directory", []string{"/"}, 2, "is not a git repository"},
 			{"too little memory", []string{"--memory", "1M"}, 2, "1 MiB of memory is too little"},
 			{"too much memory", []string{"--memory", "900G"}, 2, "more than this host has"},
 			{"branch without path", []string{"--branch", "b"}, 2, "--branch"},

@@ -271,3 +271,21 @@ func TestOffline(t *testing.T) {
 		}
 	})
 }
+
+// TestRunPlainDirectories: what is no repository, or has no commit yet, is
+// copied as well, with a line that says so.
+func TestRunPlainDirectories(t *testing.T) {
+	once(t, func(t *testing.T, h *host) {
+		plain, empty := filepath.Join(h.scratch, "plain"), filepath.Join(h.scratch, "empty")
+		script := "mkdir $0; echo hello >$0/f; echo '*.o' >$0/.gitignore; touch $0/x.o; git init -q $1; echo hello >$1/f"
+		if out, err := h.program(t.Context(), "sh", "-euc", script, plain, empty).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for dir, note := range map[string]string{plain: "it is not a git repository", empty: "no commit yet"} {
+			r := h.run(t, "vm", "run", "--rm", dir, "--", "sh", "-c", "cat f; ls *.o 2>/dev/null; true")
+			if r.exit != 0 || r.stdout != "hello\n" || strings.Count(r.stderr, note) != 1 {
+				t.Errorf("%s: exit %d, %q\n%s", dir, r.exit, r.stdout, r.stderr)
+			}
+		}
+	})
+}
