@@ -327,7 +327,10 @@ func TestCopiedRecords(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, id := range []string{vm.ID, keep.ID} { // which the original would end
-		if err := original.running[id].machine.Kill(t.Context()); err != nil {
+		original.mu.Lock()
+		machine := original.running[id].machine
+		original.mu.Unlock()
+		if err := machine.Kill(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
