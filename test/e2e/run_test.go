@@ -85,9 +85,9 @@ func TestRunWorkspace(t *testing.T) {
 func TestRunBranch(t *testing.T) {
 	once(t, func(t *testing.T, h *host) {
 		repo := h.makeRepo(t, "branch-repo")
-		got := h.must(t, "vm", "run", "--rm", "--branch", "topic", "--guest-path", "/srv/work/tree", repo, "--",
+		got := h.must(t, "vm", "run", "--rm", "--branch", "topic", "--guest-path", "/srv/own/tree", repo, "--",
 			"sh", "-c", "pwd; git status --short --branch")
-		if want := "/srv/work/tree\n## topic\n M tracked\n?? link\n?? untracked\n"; got != want {
+		if want := "/srv/own/tree\n## topic\n M tracked\n?? link\n?? untracked\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
