@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -101,7 +102,7 @@ func (c *qmpClient) readGreeting(ctx context.Context, in *bufio.Reader) error {
 		QMP *json.RawMessage
 	}
 	if err := json.Unmarshal(line, &greeting); err != nil || greeting.QMP == nil {
-		return fmt.Errorf("read greeting of QEMU's monitor: %q isn't one", guest.Excerpt(string(line)))
+		return fmt.Errorf("read greeting of QEMU's monitor: %s isn't one", guest.Excerpt(strconv.Quote(string(line))))
 	}
 	return nil
 }

@@ -238,6 +238,7 @@ func FuzzQMP(f *testing.F) {
 		greeting + `{"return": {}, "id": 1}` + "\r\n" + `{"return": {"n": 1}, "id": 2}`,
 		greeting + `{"event": "SHUTDOWN", "data": {"reason": "guest-reset"}} {"return": {}, "id": 1} {"error": {"desc": "no"}, "id": 2}`,
 		greeting + `{"event": "BLOCK_IO_ERROR", "data": 7} {"event": "SHUTDOWN", "data": 7} {"id": 1}`,
+		strings.Repeat("\x01", guest.MaxText) + "\n", // four times as long when quoted
 		greeting + `{"id": "x"}`, `{"QMP": null}` + "\n", greeting, "\n", "", "{", `[[[[`,
 	} {
 		f.Add([]byte(said))
