@@ -30,16 +30,21 @@ func tellKilled(ctx context.Context, e *env, vm api.VM, result session.Result) {
 	}
 }
 
-// explainLost names the VM's end as the cause of a lost connection, if it is.
+// explainLost names the VM's end, or a bangerd that doesn't answer, as the cause
+// of a lost connection, if it is.
 func explainLost(ctx context.Context, e *env, vm api.VM, err error) error {
 	var lost *session.LostError
 	if !errors.As(err, &lost) {
 		return err
 	}
+	whole := ctx
 	ctx, cancel := endContext(ctx)
 	defer cancel()
 	for {
 		why, unknown := whyDown(ctx, e, vm)
+		if errors.Is(unknown, api.ErrTimeout) {
+			return explainSilence(whole, e, err)
+		}
 		if unknown != nil {
 			return err
 		}
@@ -52,6 +57,18 @@ func explainLost(ctx context.Context, e *env, vm api.VM, err error) error {
 		case <-time.After(endPause):
 		}
 	}
+}
+
+// explainSilence finds out whether it is bangerd that is silent, and not the guest.
+func explainSilence(ctx context.Context, e *env, err error) error {
+	c, failed := e.client()
+	if failed != nil {
+		return err
+	}
+	if silent := c.CheckAlive(client.WithoutStart(ctx)); silent != nil {
+		return &session.LostError{Cause: silent}
+	}
+	return err
 }
 
 // endContext bounds the question for a VM's end. A bangerd that has ended itself

@@ -3,6 +3,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type Config struct {
 	// Executable is the bangerd to start; if it is empty, bangerd is looked
 	// for beside this program and then on PATH.
 	Executable string
+
+	silence time.Duration // 0: the constant of that name
 }
 
 // Client calls the bangerd of one layout. It is safe for concurrent use.
@@ -45,12 +48,13 @@ type Client struct {
 	layout     paths.Layout
 	version    string
 	executable string
+	silence    time.Duration
 	http       *http.Client
 }
 
 // New returns a client. It connects at the first call.
 func New(cfg Config) *Client {
-	c := &Client{layout: cfg.Layout, version: cfg.Version, executable: cfg.Executable}
+	c := &Client{layout: cfg.Layout, version: cfg.Version, executable: cfg.Executable, silence: cmp.Or(cfg.silence, silence)}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
 		// Nothing but the socket is ever talked to.
@@ -111,8 +115,22 @@ func fill(path string, args []string) (string, error) {
 }
 
 // do sends r, starting bangerd if none runs, and returns the reply if it is a
-// success. anyVersion accepts a bangerd of another version.
+// success. anyVersion accepts a bangerd of another version. One that doesn't
+// answer is given up, also while the reply's body is read.
 func (c *Client) do(r *http.Request, anyVersion bool) (*http.Response, error) {
+	v := c.watch(r.Context())
+	resp, err := c.tryHard(r.WithContext(v.ctx), anyVersion)
+	if err != nil {
+		defer v.stop()
+		return nil, v.or(err)
+	}
+	v.hear()
+	resp.Body = &watchedBody{resp.Body, v}
+	return resp, nil
+}
+
+// tryHard is do without the vigil.
+func (c *Client) tryHard(r *http.Request, anyVersion bool) (*http.Response, error) {
 	resp, err := c.http.Do(r)
 	for tries := 1; err != nil && r.Context().Err() == nil && tries < maxTries; tries++ {
 		switch {

@@ -51,10 +51,12 @@ func (c *Client) DialGuest(ctx context.Context, vm string, port uint32) (*GuestC
 	if err != nil {
 		return nil, c.explain(ctx, err)
 	}
-	guest, err := c.upgrade(ctx, conn, r)
+	v := c.watch(ctx)
+	defer v.stop()
+	guest, err := c.upgrade(v.ctx, conn, r)
 	if err != nil {
 		conn.Close()
-		return nil, c.explain(ctx, err)
+		return nil, c.explain(ctx, v.or(err))
 	}
 	return guest, nil
 }
