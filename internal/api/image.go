@@ -10,6 +10,7 @@ const (
 	OriginRecipe     Origin = "recipe"     // built here of a distribution's packages
 	OriginBundle     Origin = "bundle"     // unpacked from a bundle
 	OriginOCI        Origin = "oci"        // pulled from a container registry
+	OriginArchive    Origin = "archive"    // made of an archive of docker save, podman save or an OCI layout
 	OriginDockerfile Origin = "dockerfile" // built by Docker in a VM
 	OriginCommit     Origin = "commit"     // made of a VM
 	OriginRegistered Origin = "registered" // a file of the user's, used in place
@@ -73,16 +74,16 @@ type CatalogEntry struct {
 	Default       bool   `json:"default,omitempty"`
 }
 
-// PullImage asks for an image of the catalog, of a container registry or in a
-// bundle. One that is there is fetched anew and replaced.
+// PullImage asks for an image of the catalog, of a container registry, in a
+// bundle or in an archive. One that is there is fetched anew and replaced.
 type PullImage struct {
 	// Ref is a name in the catalog, a reference to a registry's image such as
 	// docker.io/library/alpine:3.20, the URL of a bundle, or the absolute path
-	// of one.
+	// of one, of an archive of docker save or podman save, or of an OCI layout.
 	Ref      string `json:"ref"`
-	Name     string `json:"name,omitempty"`     // of the image on this host; derived from Ref if empty
+	Name     string `json:"name,omitempty"`     // of the image on this host; if empty, that in the bundle or archive, or derived from Ref
 	Kernel   string `json:"kernel,omitempty"`   // to boot it with; default: the source's, or the default kernel
-	Platform string `json:"platform,omitempty"` // of a registry's image, e.g. "linux/amd64"
+	Platform string `json:"platform,omitempty"` // of a registry's or an archive's image, e.g. "linux/amd64"
 	SHA256   string `json:"sha256,omitempty"`   // that a bundle must have, in hex
 }
 

@@ -43,16 +43,29 @@ func existing(path string, directory bool) (string, error) {
 // bundleSuffix is what the names of bundles end in.
 const bundleSuffix = ".tar.zst"
 
+// isFileName tells the names of bundles and archives from those of images.
+func isFileName(word string) bool {
+	for _, suffix := range []string{bundleSuffix, ".tar", ".tar.gz", ".tgz"} {
+		if strings.HasSuffix(word, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
 // pullRef is what bangerd is asked to pull for a word of the command line:
 // that word, or an absolute path if it looks like a file. Names of registries'
-// images never begin with a dot or a slash.
-func pullRef(word string) (string, error) {
+// images never begin with a dot or a slash. Only images are in directories.
+func pullRef(word string, directories bool) (string, error) {
 	isURL := strings.HasPrefix(word, "http://") || strings.HasPrefix(word, "https://")
 	isPath := strings.HasPrefix(word, "/") || strings.HasPrefix(word, ".")
-	if isPath || (!isURL && strings.HasSuffix(word, bundleSuffix)) {
-		return existing(word, false)
+	if !isPath && (isURL || !isFileName(word)) {
+		return word, nil
 	}
-	return word, nil
+	if info, err := os.Stat(word); directories && err == nil && info.IsDir() {
+		return absolute(word)
+	}
+	return existing(word, false)
 }
 
 // sha256Flag is a checksum in hex, as sha256sum prints it; a prefix "sha256:"

@@ -6,9 +6,10 @@ func newImageImport(e *env) *cobra.Command {
 	var o pullOptions
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Unpack an image's bundle from a file",
-		Long: `Unpack an image's bundle, as image export writes it, from a file. Prints the
-image's name.`,
+		Short: "Make an image of a bundle or an archive in a file",
+		Long: `Unpack an image's bundle, as image export writes it, from a file, or make an
+image of an archive as docker save and podman save write it. Prints the image's
+name.`,
 		Example: "  banger image import app.tar.zst --name app2",
 		Args:    args(1, 1, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -20,7 +21,7 @@ image's name.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.name, "name", "", "name of the image on this host (default: the bundle's)")
+	f.StringVar(&o.name, "name", "", "name of the image on this host (default: what the file calls it)")
 	addKernelFlag(cmd, e, &o.kernel)
 	f.Var(&o.sha256, "sha256", "checksum that the bundle must have")
 	f.BoolVar(&o.json, "json", false, "print the image as JSON")

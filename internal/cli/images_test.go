@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"banger/internal/api"
+	"banger/internal/cli/termtext"
 )
 
 func TestPullRef(t *testing.T) {
@@ -20,7 +22,7 @@ func TestPullRef(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"x.tar.zst", "plain"} {
+	for _, name := range []string{"x.tar.zst", "app.tar", "plain"} {
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -33,6 +35,8 @@ func TestPullRef(t *testing.T) {
 		"docker.io/library/alpine:3": "docker.io/library/alpine:3",
 		"https://host/a/./x.tar.zst": "https://host/a/./x.tar.zst",
 		"x.tar.zst":                  file,
+		"app.tar":                    filepath.Join(dir, "app.tar"),
+		"none.tgz":                   "",
 		"./x.tar.zst":                file,
 		file:                         file,
 		"../" + filepath.Base(dir) + "/x.tar.zst": file,
@@ -42,10 +46,24 @@ func TestPullRef(t *testing.T) {
 		"../":          "",
 		"/":            "",
 	} {
-		got, err := pullRef(word)
+		got, err := pullRef(word, false)
 		if got != want || (want == "") != errors.Is(err, api.ErrInvalid) {
 			t.Errorf("pullRef(%q) = %q, %v; want %q", word, got, err, want)
 		}
+	}
+	if got, err := pullRef(".", true); got != dir || err != nil { // an OCI layout
+		t.Errorf("a directory: %q, %v", got, err)
+	}
+}
+
+// A variable's newline makes no line of the table.
+func TestShowOfVariableWithNewline(t *testing.T) {
+	var out bytes.Buffer
+	if err := printTable(termtext.NewWriter(&out), description{{"Env:", "A=1\n2"}, {"User:", "me"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "Env:    A=1\\n2\nUser:   me\n"; got != want {
+		t.Errorf("got\n%s, want\n%s", got, want)
 	}
 }
 

@@ -38,7 +38,7 @@ A kernel of that name that is there already is fetched anew and replaced.`,
 }
 
 func runKernelPull(ctx context.Context, e *env, req api.PullKernel, asJSON bool) error {
-	ref, err := pullRef(req.Ref)
+	ref, err := pullRef(req.Ref, false)
 	if err != nil {
 		return err
 	}

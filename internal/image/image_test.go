@@ -109,7 +109,7 @@ func (s *shop) wantNoLitter(t *testing.T, names ...string) {
 	for _, dir := range []string{s.layout.Cache, s.layout.DownloadsDir()} {
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), "export-") || dir == s.layout.DownloadsDir() {
+			if strings.HasPrefix(e.Name(), exportPrefix) || strings.HasPrefix(e.Name(), archivePrefix) || dir == s.layout.DownloadsDir() {
 				t.Errorf("left behind: %s", filepath.Join(dir, e.Name()))
 			}
 		}

@@ -14,11 +14,12 @@ import (
 	"banger/internal/bundle"
 	"banger/internal/catalog"
 	"banger/internal/depot"
+	"banger/internal/image/oci"
 	"banger/internal/image/recipe"
 )
 
-// Pull gets an image of the catalog, of a registry or of a bundle, and the
-// kernel that it names. One that is there is fetched anew and replaced, if no
+// Pull gets an image of the catalog, of a registry, of an archive or of a bundle,
+// and the kernel that it names. One that is there is fetched anew and replaced, if no
 // VM uses it and it came from the same place.
 func (s *Store) Pull(ctx context.Context, req api.PullImage, pf api.ProgressFunc) (api.Image, error) {
 	if req.Name != "" {
@@ -48,6 +49,8 @@ func (s *Store) getKernel(ctx context.Context, kernel, image string, pf api.Prog
 func (s *Store) pull(ctx context.Context, req api.PullImage, pf api.ProgressFunc) (Image, error) {
 	offer := s.cfg.Catalog(ctx)
 	switch entry, known := offer.Image(req.Ref); {
+	case filepath.IsAbs(req.Ref) && oci.IsArchive(req.Ref):
+		return s.fromArchive(ctx, req, pf)
 	case bundle.IsSource(req.Ref):
 		return s.fromBundle(ctx, req, pf)
 	case req.SHA256 != "":

@@ -72,10 +72,12 @@ func (s *Store) SetGuests(g Guests) { s.guests = g }
 // before any other work.
 func (s *Store) Clean(ctx context.Context) error {
 	errs := []error{s.depot.Clean(ctx)}
-	left, err := filepath.Glob(filepath.Join(s.cfg.Layout.Cache, exportPrefix+"*"))
-	errs = append(errs, err)
-	for _, dir := range left {
-		errs = append(errs, os.RemoveAll(dir))
+	for _, prefix := range []string{exportPrefix, archivePrefix} {
+		left, err := filepath.Glob(filepath.Join(s.cfg.Layout.Cache, prefix+"*"))
+		errs = append(errs, err)
+		for _, dir := range left {
+			errs = append(errs, os.RemoveAll(dir))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -280,11 +280,16 @@ func workingDir(img image.Image) string {
 	return img.Config.WorkingDir
 }
 
+// containerPath is where docker and podman look for the programs of images that
+// say nothing of it.
+const containerPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // environment is what every session in the guest gets: the image's variables
 // and, over them, those of the VM.
 func environment(rec Record) map[string]string {
 	env := make(map[string]string)
 	if rec.ImageConfig != nil {
+		env["PATH"] = containerPath
 		for _, variable := range rec.ImageConfig.Env {
 			name, value, _ := strings.Cut(variable, "=")
 			if envSyntax.MatchString(name) {

@@ -119,6 +119,11 @@ func TestLoginEnvironmentPrecedence(t *testing.T) {
 			t.Errorf("%s = %q, want %q", name, env[name], want)
 		}
 	}
+	for name := range env { // there is no address that would be a client's
+		if strings.HasPrefix(name, "SSH_") {
+			t.Errorf("%s is set", name)
+		}
+	}
 }
 
 func TestImageEnvironmentWinsOverTheAccounts(t *testing.T) {

@@ -28,10 +28,6 @@ func loginEnvironment(user *account, files []string, configured map[string]strin
 		"USER":    user.name,
 		"LOGNAME": user.name,
 		"PATH":    userPath,
-		// What sshd sets where the client has no IP address. Programs look
-		// at these to see that they run remotely.
-		"SSH_CLIENT":     "UNKNOWN 65535 65535",
-		"SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535",
 	}
 	if user.uid == 0 {
 		env["PATH"] = rootPath

@@ -157,7 +157,7 @@ func TestReader(t *testing.T) {
 			}
 		}
 	}
-	if found != 15 {
-		t.Errorf("%d of 15 faults were found", found)
+	if found != 10 {
+		t.Errorf("%d of 10 faults were found", found)
 	}
 }

@@ -11,8 +11,8 @@ const (
 	inodeUsed  = 152 // up to the sub-second part of the time of creation
 	inodeExtra = inodeUsed - 128
 
-	rootInode      = 2
-	lostFoundInode = 11 // the first that isn't reserved
+	rootInode  = 2
+	firstInode = 11 // the first that isn't reserved
 
 	extentsFlag = 0x80000
 

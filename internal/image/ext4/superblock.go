@@ -53,12 +53,11 @@ func encodeSuper(l *layout, freeBlocks, freeInodes uint32, id identity) []byte {
 		0x30:  made, // last write
 		0x40:  made, // last check
 		0x4c:  1,    // revision, with sizes of inodes
-		0x54:  lostFoundInode,
+		0x54:  firstInode,
 		0x5c:  compatExtAttr | compatSparseSuper2,
 		0x60:  incompatFiletype | incompatExtents | incompatFlexBG,
 		0x64:  roCompatLargeFile | roCompatHugeFile | roCompatDirNlink | roCompatExtraIsize | roCompatReadonly,
 		0x108: made,
-		0x268: lostFoundInode,
 	} {
 		binary.LittleEndian.PutUint32(b[offset:], value)
 	}

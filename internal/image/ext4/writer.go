@@ -57,13 +57,12 @@ type Writer struct {
 func newWriter(ctx context.Context, dev *device) *Writer {
 	w := &Writer{
 		ctx: ctx, dev: dev, headers: sha256.New(), latest: time.Unix(0, 0),
-		inodes: make([]*inode, lostFoundInode-1), reserved: make(map[uint32]uint32),
+		inodes: make([]*inode, firstInode-1), reserved: make(map[uint32]uint32),
 		namesLeft: maxNames, metadataLeft: maxMetadata,
 	}
 	root := &inode{number: rootInode, mode: typeDir | 0o755, links: 2, dir: &directory{names: make(map[string]*inode)}}
 	root.dir.parent = root
 	w.inodes[rootInode-1] = root
-	_ = w.add(root, "lost+found", newDirectory(root, 0o700)) // e2fsck(8) wants it; the first name is never too many
 	return w
 }
 

@@ -3,6 +3,7 @@ package oci
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ import (
 
 // Bounds on archives.
 const (
+	maxArchiveBytes   = 1 << 40 // unless LoadOptions say otherwise
 	maxArchiveEntries = 1 << 16
 	maxArchiveLinks   = 8
 	maxArchivePath    = 4095 // Linux's PATH_MAX less the final zero
@@ -37,11 +39,14 @@ type LoadOptions struct {
 	Dir string
 	// Platform is as in Options.
 	Platform string
+	// MaxBytes bounds what a compressed archive may unpack to; 0 means 1 TiB.
+	MaxBytes int64
 }
 
 // Load reads an image from an archive as `docker save` and `podman save` write
-// it, in docker's own format or with an OCI layout in it. The layers are read
-// from the archive itself, when they are flattened and checked.
+// it, in docker's own format or with an OCI layout in it, or from a directory
+// with such a layout. The layers are read from there, when they are flattened
+// and checked.
 //
 // Errors: api.CodeInvalid for what is no archive of one image, api.CodeNotFound
 // if the image is for another platform.
@@ -50,25 +55,63 @@ func Load(ctx context.Context, path string, opts LoadOptions) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	w := wanted{filepath.Base(path), platform}
-	plain, err := unpacked(ctx, w, path, opts.Dir)
+	a := &archive{wanted: wanted{filepath.Base(path), platform}}
+	if isDir(path) {
+		a.find = layoutDir{a.wanted, path}.find
+		return a.fromLayout()
+	}
+	plain, err := unpacked(ctx, a.wanted, path, opts.Dir, cmp.Or(opts.MaxBytes, maxArchiveBytes))
 	if err != nil {
 		return Image{}, err
 	}
-	a, err := openArchive(ctx, w, plain)
+	files, err := listTar(ctx, a.wanted, plain)
 	if err != nil {
 		return Image{}, err
 	}
-	defer a.f.Close()
-	if _, ok := a.files["index.json"]; ok {
+	a.find = files.find
+	if files.has("index.json") {
 		return a.fromLayout()
 	}
 	return a.fromDocker()
 }
 
+// IsArchive tells archives and layouts from bundles and from other files: a
+// bundle begins with its manifest.json too, but that is no list of images.
+func IsArchive(path string) bool {
+	if isDir(path) {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	plain, err := flatten.Decompress(f)
+	if err != nil {
+		return false
+	}
+	defer plain.Close()
+	tr := tar.NewReader(plain)
+	hdr, err := tr.Next()
+	if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+		return false
+	}
+	if cleanName(hdr.Name) != "manifest.json" {
+		return true
+	}
+	start := make([]byte, 1)
+	_, err = io.ReadFull(tr, start)
+	return err == nil && start[0] == '['
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
 // unpacked returns the path of the archive without its compression, if it has
 // one.
-func unpacked(ctx context.Context, w wanted, archive, dir string) (_ string, err error) {
+func unpacked(ctx context.Context, w wanted, archive, dir string, most int64) (_ string, err error) {
 	f, err := os.Open(archive)
 	if err != nil {
 		return "", fmt.Errorf("open the archive: %w", err)
@@ -98,7 +141,10 @@ func unpacked(ctx context.Context, w wanted, archive, dir string) (_ string, err
 			err = errors.Join(err, os.Remove(out.Name()))
 		}
 	}()
-	_, err = io.Copy(out, plain)
+	n, err := io.Copy(out, io.LimitReader(plain, most+1))
+	if err == nil && n > most {
+		err = fmt.Errorf("it has more than %d MiB", most>>20)
+	}
 	var host *fs.PathError
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -111,69 +157,102 @@ func unpacked(ctx context.Context, w wanted, archive, dir string) (_ string, err
 	return out.Name(), nil
 }
 
-// archive is a tar whose files are read by offset. Names in it are looked up
-// among its own entries and never on the host.
+// archive is where the files of one image are.
 type archive struct {
 	wanted
-	f     *os.File
+	find func(name string) (section, error)
+}
+
+// section is where the content of a file is on the host.
+type section struct {
+	path         string
+	offset, size int64
+}
+
+// layoutDir is a directory with the files of a layout.
+type layoutDir struct {
+	wanted
+	dir string
+}
+
+func (d layoutDir) find(name string) (section, error) {
+	root, err := os.OpenRoot(d.dir) // links don't lead out of it
+	if err != nil {
+		return section{}, fmt.Errorf("open the image's layout: %w", err)
+	}
+	defer root.Close()
+	name = cleanName(name)
+	info, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return section{}, d.lacks(name)
+	case err != nil:
+		return section{}, fmt.Errorf("look for %q in the image's layout: %w", name, err)
+	case !info.Mode().IsRegular():
+		return section{}, d.invalid("%q in it is no regular file", name)
+	}
+	return section{filepath.Join(d.dir, name), 0, info.Size()}, nil
+}
+
+// tarFiles are the files of a tar, which are read by offset. Names in it are
+// looked up among its own entries and never on the host.
+type tarFiles struct {
+	wanted
 	files map[string]section
 	links map[string]string // from old versions of docker, which linked layers that are there twice
 }
 
-// section is where a file is in an archive.
-type section struct{ offset, size int64 }
-
-func openArchive(ctx context.Context, w wanted, file string) (*archive, error) {
+// listTar finds the files. Of several with the same name the last one counts,
+// as in an extraction.
+func listTar(ctx context.Context, w wanted, file string) (*tarFiles, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}
-	a := &archive{wanted: w, f: f, files: make(map[string]section), links: make(map[string]string)}
-	if err := a.list(ctx); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return a, nil
-}
-
-// list finds the files. Of several with the same name the last one counts, as
-// in an extraction.
-func (a *archive) list(ctx context.Context) error {
-	tr := tar.NewReader(a.f)
+	defer f.Close()
+	t := &tarFiles{wanted: w, files: make(map[string]section), links: make(map[string]string)}
+	tr := tar.NewReader(f)
 	for range maxArchiveEntries {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		hdr, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return t, nil
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
-			return a.invalid("it is damaged: %v", err)
+			return nil, t.invalid("it is damaged: %v", err)
 		}
-		if len(hdr.Name) > maxArchivePath || len(hdr.Linkname) > maxArchivePath {
-			return a.invalid("it has a path of more than %d bytes", maxArchivePath)
-		}
-		name := cleanName(hdr.Name)
-		switch hdr.Typeflag {
-		case tar.TypeReg:
-			// The reader reads no further than the header.
-			offset, err := a.f.Seek(0, io.SeekCurrent)
-			if err != nil {
-				return fmt.Errorf("read the archive: %w", err)
-			}
-			if isSparse(hdr) {
-				return a.invalid("%q in it is a sparse file", name)
-			}
-			delete(a.links, name)
-			a.files[name] = section{offset, hdr.Size}
-		case tar.TypeSymlink:
-			a.links[name] = cleanName(path.Join(path.Dir(name), hdr.Linkname))
-		case tar.TypeLink:
-			a.links[name] = cleanName(hdr.Linkname)
+		if err := t.add(f, hdr); err != nil {
+			return nil, err
 		}
 	}
-	return a.invalid("it has more than %d entries", maxArchiveEntries)
+	return nil, t.invalid("it has more than %d entries", maxArchiveEntries)
+}
+
+// add notes an entry, up to whose header the file has been read.
+func (t *tarFiles) add(f *os.File, hdr *tar.Header) error {
+	if len(hdr.Name) > maxArchivePath || len(hdr.Linkname) > maxArchivePath {
+		return t.invalid("it has a path of more than %d bytes", maxArchivePath)
+	}
+	name := cleanName(hdr.Name)
+	switch hdr.Typeflag {
+	case tar.TypeReg:
+		offset, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return fmt.Errorf("read the archive: %w", err)
+		}
+		if isSparse(hdr) {
+			return t.invalid("%q in it is a sparse file", name)
+		}
+		delete(t.links, name)
+		t.files[name] = section{f.Name(), offset, hdr.Size}
+	case tar.TypeSymlink:
+		t.links[name] = cleanName(path.Join(path.Dir(name), hdr.Linkname))
+	case tar.TypeLink:
+		t.links[name] = cleanName(hdr.Linkname)
+	}
+	return nil
 }
 
 // isSparse reports whether what is in the archive isn't what is in the file.
@@ -188,21 +267,27 @@ func isSparse(hdr *tar.Header) bool {
 
 func cleanName(name string) string { return path.Clean("/" + name)[1:] }
 
-// find returns where a file is.
-func (a *archive) find(name string) (section, error) {
+func (t *tarFiles) has(name string) bool {
+	_, ok := t.files[name]
+	return ok
+}
+
+func (t *tarFiles) find(name string) (section, error) {
 	at := cleanName(name)
 	for range maxArchiveLinks {
-		target, ok := a.links[at]
+		target, ok := t.links[at]
 		if !ok {
 			break
 		}
 		at = target
 	}
-	if s, ok := a.files[at]; ok {
+	if s, ok := t.files[at]; ok {
 		return s, nil
 	}
-	return section{}, a.invalid("it lacks the file %q", name)
+	return section{}, t.lacks(name)
 }
+
+func (w wanted) lacks(name string) error { return w.invalid("it lacks the file %q", name) }
 
 // read returns the content of a small file.
 func (a *archive) read(name string, limit int64) ([]byte, error) {
@@ -213,8 +298,13 @@ func (a *archive) read(name string, limit int64) ([]byte, error) {
 	if s.size > limit {
 		return nil, a.invalid("%q in it has %d bytes", name, s.size)
 	}
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, fmt.Errorf("open the archive: %w", err)
+	}
+	defer f.Close()
 	data := make([]byte, s.size)
-	if _, err := a.f.ReadAt(data, s.offset); err != nil {
+	if _, err := f.ReadAt(data, s.offset); err != nil {
 		return nil, fmt.Errorf("read %q in the archive: %w", name, err)
 	}
 	return data, nil
@@ -276,7 +366,7 @@ func (a *archive) image(ref, digest string, rawConfig []byte, layers []section, 
 	}
 	for i, s := range layers {
 		img.Layers = append(img.Layers, flatten.Layer{
-			Path: a.f.Name(), Offset: s.offset, Size: s.size, DiffID: config.RootFS.DiffIDs[i].String(),
+			Path: s.path, Offset: s.offset, Size: s.size, DiffID: config.RootFS.DiffIDs[i].String(),
 		})
 	}
 	return img, nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"banger/internal/api"
@@ -134,6 +135,95 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// A layout is read where it is. What is there under a mere tag has no name.
+func TestLoadDirectory(t *testing.T) {
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{
+		Add:        savedImage(t, "linux/amd64"),
+		Descriptor: v1.Descriptor{Annotations: map[string]string{"org.opencontainers.image.ref.name": "1.0"}},
+	})
+	dir := t.TempDir()
+	if _, err := layout.Write(dir, index); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(t.Context(), dir, LoadOptions{Platform: "linux/amd64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Ref != "" {
+		t.Errorf("the image is called %s", got.Ref)
+	}
+	if diff := cmp.Diff(savedTree, treeOf(t, got)); diff != "" {
+		t.Errorf("tree (-want +got):\n%s", diff)
+	}
+	for damage, want := range map[string]func(t *testing.T, blob string) error{
+		"it lacks the file": func(_ *testing.T, blob string) error { return os.Remove(blob) },
+		"no regular file": func(_ *testing.T, blob string) error {
+			return errors.Join(os.Remove(blob), syscall.Mkfifo(blob, 0o600))
+		},
+		"path escapes": func(t *testing.T, blob string) error {
+			out := t.TempDir()
+			dir := filepath.Dir(blob)
+			return errors.Join(os.RemoveAll(dir), os.Symlink(out, dir))
+		},
+	} {
+		copied := t.TempDir()
+		if _, err := layout.Write(copied, index); err != nil {
+			t.Fatal(err)
+		}
+		_, hex, _ := strings.Cut(got.Digest, ":")
+		if err := want(t, filepath.Join(copied, "blobs/sha256", hex)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(t.Context(), copied, LoadOptions{Platform: "linux/amd64"}); err == nil || !strings.Contains(err.Error(), damage) {
+			t.Errorf("got %v, want an error with %q", err, damage)
+		}
+	}
+	if _, err := Load(t.Context(), t.TempDir(), LoadOptions{}); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("an empty directory: %v", err)
+	}
+}
+
+// docker save of an image with two tags lists it twice.
+func TestLoadOneImageOfTwoNames(t *testing.T) {
+	img := savedImage(t, "linux/amd64")
+	named := func(name string) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Annotations: map[string]string{"io.containerd.image.name": name}}}
+	}
+	index := mutate.AppendManifests(empty.Index, named("docker.io/library/app:1"), named("docker.io/library/app:latest"))
+	got, err := Load(t.Context(), archiveFile(t, layoutEntries(t, index)...), LoadOptions{Platform: "linux/amd64"})
+	if err != nil || got.Ref != "index.docker.io/library/app:1" {
+		t.Errorf("got %s, %v", got.Ref, err)
+	}
+}
+
+func TestIsArchive(t *testing.T) {
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: savedImage(t, "linux/amd64")})
+	layoutTar := lt.Tar(t, layoutEntries(t, index)...)
+	bundle := lt.Tar(t, lt.Reg("manifest.json", `{"name":"x"}`), lt.Reg("rootfs.ext4", ""))
+	docker := lt.Tar(t, lt.Reg("manifest.json", dockerManifest))
+	for name, c := range map[string]struct {
+		data []byte
+		want bool
+	}{
+		"layout":      {layoutTar, true},
+		"gzip":        {lt.Gzip(t, layoutTar), true},
+		"zstd":        {lt.Zstd(t, layoutTar), true},
+		"docker":      {docker, true},
+		"zstd docker": {lt.Zstd(t, docker), true},
+		"bundle":      {lt.Zstd(t, bundle), false},
+		"empty":       {nil, false},
+		"text":        {[]byte("no bundle"), false},
+		"cut":         {lt.Gzip(t, layoutTar)[:20], false},
+	} {
+		if got := IsArchive(lt.WriteFile(t, c.data)); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if !IsArchive(t.TempDir()) || IsArchive(filepath.Join(t.TempDir(), "none")) {
+		t.Error("directories are archives, what isn't there is none")
+	}
+}
+
 func TestLoadConfig(t *testing.T) {
 	files, config := dockerFiles(t)
 	img, err := Load(context.Background(), archiveFile(t, append(files, lt.Reg("manifest.json", dockerManifest))...), LoadOptions{Platform: "linux/amd64"})
@@ -210,6 +300,21 @@ func TestHostileArchives(t *testing.T) {
 				t.Errorf("error = %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// A few KiB may unpack to any number of zeros, which would fill the disk.
+func TestArchiveBomb(t *testing.T) {
+	dir := t.TempDir()
+	const most = 1 << 20
+	for name, data := range map[string][]byte{"gzip": lt.Gzip(t, make([]byte, most+1)), "zstd": lt.Zstd(t, make([]byte, 64*most))} {
+		_, err := Load(t.Context(), lt.WriteFile(t, data), LoadOptions{Dir: dir, MaxBytes: most})
+		if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "more than 1 MiB") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

@@ -63,7 +63,9 @@ func FuzzLoad(f *testing.F) {
 		lt.Reg("index.json", fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"io.containerd.image.name":"a:b"}}]}`,
 			types.OCIManifestSchema1, lt.Digest([]byte(manifest)), len(manifest)))))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		img, err := Load(t.Context(), lt.WriteFile(t, tartest.Checksums(data)), LoadOptions{Dir: t.TempDir(), Platform: "linux/amd64"})
+		path := lt.WriteFile(t, tartest.Checksums(data))
+		IsArchive(path)
+		img, err := Load(t.Context(), path, LoadOptions{Dir: t.TempDir(), Platform: "linux/amd64"})
 		if err != nil {
 			aboutImage(t, err)
 			return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -23,7 +24,7 @@ func (a *archive) fromLayout() (Image, error) {
 	if err != nil {
 		return Image{}, a.invalid("its index.json can't be read: %v", err)
 	}
-	if n := len(parsed.Manifests); n != 1 && differentNames(parsed.Manifests) {
+	if n := len(parsed.Manifests); n != 1 && severalImages(parsed.Manifests) {
 		return Image{}, a.several(n)
 	}
 	ref := ""
@@ -96,21 +97,23 @@ func digestOf(data []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// savedName returns the name that an image was saved under, or "".
+// savedName returns the name that an image was saved under, or "". Many tools
+// write a mere tag there.
 func savedName(desc v1.Descriptor) string {
 	for _, key := range nameAnnotations {
-		if name := desc.Annotations[key]; name != "" {
+		if name := desc.Annotations[key]; strings.ContainsAny(name, "/:@") {
 			return name
 		}
 	}
 	return ""
 }
 
-// differentNames reports whether an index lists several images rather than one
-// for several platforms.
-func differentNames(all []v1.Descriptor) bool {
+// severalImages reports whether an index lists several images rather than one
+// for several platforms, or one by several names.
+func severalImages(all []v1.Descriptor) bool {
 	for _, desc := range all {
-		if desc.Platform == nil || savedName(desc) != savedName(all[0]) {
+		same := desc.Platform != nil && savedName(desc) == savedName(all[0])
+		if !same && desc.Digest != all[0].Digest {
 			return true
 		}
 	}
