@@ -77,7 +77,7 @@ var mayImport = map[string][]string{
 
 	// Edges.
 	"internal/daemon": {"internal/api", "internal/paths", "internal/version"},
-	"internal/client": {"internal/api", "internal/daemonlog", "internal/paths", "internal/version"},
+	"internal/client": {"internal/api", "internal/daemonlog", "internal/guest", "internal/paths", "internal/version"},
 	"internal/cli": {"internal/api", "internal/cli/progress", "internal/cli/termtext", "internal/client", "internal/doctor", "internal/guest",
 		"internal/paths", "internal/session", "internal/setup", "internal/version"},
 	"internal/cli/mandoc":        {"internal/cli"},

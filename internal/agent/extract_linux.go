@@ -112,6 +112,9 @@ func (x *extraction) entry(h *tar.Header, content io.Reader) error {
 	dir, base := int(parent.Fd()), path.Base(name)
 	switch h.Typeflag {
 	case tar.TypeReg:
+		if isSparse(h) {
+			return errors.New("sparse files are not supported")
+		}
 		return x.file(dir, base, h, content)
 	case tar.TypeSymlink:
 		if err := replace(dir, base, func() error { return unix.Symlinkat(h.Linkname, dir, base) }); err != nil {
@@ -122,6 +125,17 @@ func (x *extraction) entry(h *tar.Header, content io.Reader) error {
 		return x.hardLink(dir, base, h.Linkname)
 	}
 	return fmt.Errorf("entries of type %q are not supported", h.Typeflag)
+}
+
+// isSparse recognizes a file that is longer than what is in the stream of it, in
+// the formats of GNU tar that have no type of their own.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // cleanName turns an entry's name into a path below the top.

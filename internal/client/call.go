@@ -11,10 +11,36 @@ import (
 	"strings"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 )
 
-// maxErrorBody bounds what is read of an error reply.
-const maxErrorBody = 1 << 20
+// Bounds on what is read of a bangerd, in bytes, so that one that is out of its
+// mind takes neither this program's memory nor its time.
+const (
+	maxReply     = 16 << 20 // of a reply, or of one event
+	maxErrorBody = 1 << 20
+	maxRest      = 64 << 10 // behind a reply
+)
+
+// boundedReader fails when more is to be read than is left. The caller fills it
+// up again.
+type boundedReader struct {
+	r    io.Reader
+	left int
+}
+
+func (b *boundedReader) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errors.New("it says more than makes sense")
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// skipRest reads what is behind a reply: the connection can be used again only
+// if the body was read to its end.
+func skipRest(body io.Reader) { _, _ = io.CopyN(io.Discard, body, maxRest) }
 
 // Call makes a plain call. args fill the {name} segments of the route's path.
 // Errors are *api.Error, except for bugs.
@@ -25,11 +51,10 @@ func Call[Req, Reply any](ctx context.Context, c *Client, route api.Route[Req, R
 		return reply, err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
+	if err := json.NewDecoder(&boundedReader{resp.Body, maxReply}).Decode(&reply); err != nil {
 		return reply, c.explain(ctx, fmt.Errorf("read reply: %w", err))
 	}
-	// The connection can be used again only if the body was read to its end.
-	_, _ = io.Copy(io.Discard, resp.Body)
+	skipRest(resp.Body)
 	return reply, nil
 }
 
@@ -42,8 +67,10 @@ func Stream[Req, Reply any](ctx context.Context, c *Client, route api.Stream[Req
 		return reply, err
 	}
 	defer resp.Body.Close()
-	events := json.NewDecoder(resp.Body)
+	body := &boundedReader{r: resp.Body}
+	events := json.NewDecoder(body)
 	for {
+		body.left = maxReply
 		var ev api.Event
 		if err := events.Decode(&ev); err != nil {
 			if errors.Is(err, io.EOF) {
@@ -58,9 +85,9 @@ func Stream[Req, Reply any](ctx context.Context, c *Client, route api.Stream[Req
 			return reply, ev.Error
 		case ev.Type == api.EventResult:
 			if err := json.Unmarshal(ev.Result, &reply); err != nil {
-				return reply, fmt.Errorf("read result: %w", err)
+				return reply, c.explain(ctx, fmt.Errorf("read result: %w", err))
 			}
-			_, _ = io.Copy(io.Discard, resp.Body)
+			skipRest(resp.Body)
 			return reply, nil
 		}
 	}
@@ -92,7 +119,7 @@ func decodeError(resp *http.Response) error {
 	}
 	var e api.Error
 	if err := json.Unmarshal(data, &e); err != nil || e.Code == "" {
-		return api.Errorf(api.CodeInternal, "bangerd answered %s: %s", resp.Status, strings.TrimSpace(string(data)))
+		return api.Errorf(api.CodeInternal, "bangerd answered %s: %s", guest.Excerpt(resp.Status), guest.Excerpt(strings.TrimSpace(string(data))))
 	}
 	return &e
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/paths"
 )
 
@@ -193,7 +194,7 @@ func versionError(ours, theirs string) error {
 	if theirs == "" {
 		theirs = "unknown"
 	}
-	return api.Errorf(api.CodeVersion, "banger is version %s, but the running bangerd is version %s", ours, theirs).
+	return api.Errorf(api.CodeVersion, "banger is version %s, but the running bangerd is version %s", ours, guest.Excerpt(theirs)).
 		WithHint("run: banger daemon restart (running VMs go on)")
 }
 
@@ -210,7 +211,7 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	case errors.Is(err, errNotListening):
 		return api.Errorf(api.CodeDaemon, "bangerd is not running").WithHint("run: banger daemon start")
 	default:
-		return api.Errorf(api.CodeDaemon, "lost bangerd: %v", rootCause(err)).
+		return api.Errorf(api.CodeDaemon, "lost bangerd: %s", guest.Excerpt(rootCause(err).Error())).
 			WithHint("its log is %s", c.layout.DaemonLog())
 	}
 }

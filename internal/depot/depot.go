@@ -63,7 +63,7 @@ func New[T any](dir string, load func(dir string) (T, error), log *slog.Logger) 
 // Get returns a finished directory. The error matches fs.ErrNotExist if there
 // is none of that name.
 func (d *Depot[T]) Get(name string) (T, error) {
-	if !validName(name) {
+	if !ValidName(name) {
 		var none T
 		return none, fmt.Errorf("name %q: %w", name, fs.ErrNotExist)
 	}
@@ -79,7 +79,7 @@ func (d *Depot[T]) List() ([]T, error) {
 	}
 	var all []T
 	for _, e := range entries {
-		if !e.IsDir() || !validName(e.Name()) {
+		if !e.IsDir() || !ValidName(e.Name()) {
 			continue
 		}
 		one, err := d.load(d.path(e.Name()))
@@ -119,12 +119,11 @@ func (d *Depot[T]) Clean(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// validName tells whether a name can be a directory here. It keeps a request
-// for "../x" inside the depot.
-func validName(name string) bool {
-	ok, err := regexp.MatchString(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`, name)
-	return err == nil && ok
-}
+var nameSyntax = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
+
+// ValidName reports whether a name can be that of a directory in a depot: no
+// path leads out of there by it, and no program takes it for an option.
+func ValidName(name string) bool { return nameSyntax.MatchString(name) }
 
 // path returns where the directory of a name is.
 func (d *Depot[T]) path(name string) string { return filepath.Join(d.dir, name) }

@@ -53,7 +53,7 @@ func (d *Depot[T]) release(name string, h *hold) {
 // directory meanwhile; its error ends Remove, and the directory stays. It must
 // not call Ensure, Replace, Remove or Hold of the same depot.
 func (d *Depot[T]) Remove(ctx context.Context, name string, inUse func(context.Context) error) error {
-	if !validName(name) {
+	if !ValidName(name) {
 		return fmt.Errorf("name %q: %w", name, fs.ErrNotExist)
 	}
 	for {

@@ -20,7 +20,7 @@ import (
 // directory is being replaced, Ensure returns the old one.
 func (d *Depot[T]) Ensure(ctx context.Context, name string, pf api.ProgressFunc, job Job) (T, error) {
 	var none T
-	if !validName(name) {
+	if !ValidName(name) {
 		return none, fmt.Errorf("name %q: %w", name, fs.ErrInvalid)
 	}
 	missing := func() (bool, error) {
@@ -43,7 +43,7 @@ func (d *Depot[T]) Ensure(ctx context.Context, name string, pf api.ProgressFunc,
 // call Ensure, Replace, Remove or Hold of the same depot.
 func (d *Depot[T]) Replace(ctx context.Context, name string, pf api.ProgressFunc, inUse func(context.Context) error, job Job) (T, error) {
 	var none T
-	if !validName(name) {
+	if !ValidName(name) {
 		return none, fmt.Errorf("name %q: %w", name, fs.ErrInvalid)
 	}
 	there, err := exists(d.path(name))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/depot"
 )
 
 // The files in an image's directory.
@@ -136,15 +137,27 @@ func (m manifest) check(arch string) error {
 		return fmt.Errorf("it is for %s machines, this one is %s", m.Arch, arch)
 	case m.Kernel == "":
 		return fmt.Errorf("its manifest names no kernel")
+	case !depot.ValidName(m.Kernel):
+		return fmt.Errorf("%.100q can't be the name of a kernel", m.Kernel)
 	}
 	return checkRealDirs(m.RealDirs)
 }
 
-// checkRealDirs wants absolute, clean paths below the root.
+// Bounds of the directories on a VM's disk: each is a mount in the guest, and is
+// sent to it at every start.
+const (
+	maxRealDirs = 256
+	maxRealDir  = 4095 // bytes of a path: Linux's PATH_MAX less the final zero
+)
+
+// checkRealDirs wants absolute, clean paths below the root, and not too many.
 func checkRealDirs(dirs []string) error {
+	if len(dirs) > maxRealDirs {
+		return fmt.Errorf("%d directories are to be on a VM's disk; %d are allowed", len(dirs), maxRealDirs)
+	}
 	for _, dir := range dirs {
-		if dir == "/" || !path.IsAbs(dir) || path.Clean(dir) != dir {
-			return fmt.Errorf("%q can't be a directory on a VM's disk", dir)
+		if dir == "/" || !path.IsAbs(dir) || path.Clean(dir) != dir || len(dir) > maxRealDir || strings.Contains(dir, "\x00") {
+			return fmt.Errorf("%.100q can't be a directory on a VM's disk", dir)
 		}
 	}
 	return nil
@@ -159,8 +172,11 @@ func defaultRealDirs() []string {
 
 // withVolumes adds the directories that an image's publisher calls volumes:
 // programs expect a file system of their own there.
-func withVolumes(volumes []string) []string {
+func withVolumes(volumes []string) ([]string, error) {
 	dirs := defaultRealDirs()
+	if len(volumes) > maxRealDirs { // before each is compared with each
+		return nil, api.Errorf(api.CodeInvalid, "the image has %d volumes; %d are allowed", len(volumes), maxRealDirs)
+	}
 	for _, v := range volumes {
 		v = path.Clean("/" + v)
 		below := slices.ContainsFunc(dirs, func(dir string) bool { return v == dir || strings.HasPrefix(v, dir+"/") })
@@ -168,5 +184,8 @@ func withVolumes(volumes []string) []string {
 			dirs = append(dirs, v)
 		}
 	}
-	return dirs
+	if err := checkRealDirs(dirs); err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "the image's volumes can't be used: %v", err)
+	}
+	return dirs, nil
 }

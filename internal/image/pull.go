@@ -192,14 +192,20 @@ func (s *Store) peek(ctx context.Context, source string) (manifest, error) {
 	if err != nil {
 		return manifest{}, err
 	}
-	var m manifest
-	if err = json.Unmarshal(data, &m); err == nil {
-		err = m.check(arch())
-	}
+	m, err := decodeManifest(data)
 	if err != nil {
 		return manifest{}, unusable(source, err)
 	}
 	return m, nil
+}
+
+// decodeManifest reads the manifest of a bundle.
+func decodeManifest(data []byte) (manifest, error) {
+	var m manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return manifest{}, err
+	}
+	return m, m.check(arch())
 }
 
 // unusable is the error about a bundle that says what can't be.

@@ -105,7 +105,10 @@ func writeLayers(ctx context.Context, m manifest, from oci.Image, dir string, re
 		Entrypoint: from.Config.Entrypoint,
 		Cmd:        from.Config.Cmd,
 	}
-	m.RealDirs = withVolumes(from.Config.Volumes)
+	var err error
+	if m.RealDirs, err = withVolumes(from.Config.Volumes); err != nil {
+		return err
+	}
 	fill := func(w *ext4.Writer) error {
 		_, err := flatten.Layers(ctx, from.Layers, w, flatten.Options{TempDir: dir, Progress: inPercent(report)})
 		return err

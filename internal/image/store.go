@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 
@@ -189,10 +188,8 @@ func vms(names []string) string {
 	return "VMs " + strings.Join(names, ", ")
 }
 
-var nameSyntax = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
-
 func checkName(name string) error {
-	if !nameSyntax.MatchString(name) {
+	if !depot.ValidName(name) {
 		return api.Errorf(api.CodeInvalid, "%q can't be the name of an image", name).
 			WithHint("use up to 63 letters, digits, '.', '_' and '-'; give one with --name")
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -160,11 +159,9 @@ func (s *Store) errUnknown(ctx context.Context, name string) error {
 		WithHint("the catalog has: %s; banger kernel list shows what is on this host", strings.Join(known, ", "))
 }
 
-var nameSyntax = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
-
 // checkName refuses names that new kernels can't have.
 func checkName(name string) error {
-	if !nameSyntax.MatchString(name) {
+	if !depot.ValidName(name) {
 		return api.Errorf(api.CodeInvalid, "%q can't be the name of a kernel", name).
 			WithHint("use up to 63 letters, digits, '.', '_' and '-'; give one with --name")
 	}

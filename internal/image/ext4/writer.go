@@ -30,8 +30,8 @@ const (
 // Bounds on what is kept in memory until the end, so that a stream of nothing
 // but names ends in an error.
 const (
-	maxNames    = 4 << 20
-	maxMetadata = 512 << 20 // bytes of names, targets and attributes
+	maxNames    = 1 << 20
+	maxMetadata = 256 << 20 // bytes of names, targets and attributes
 )
 
 // Writer takes a tree, entry by entry, like a tar.Writer. It is not safe for

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -75,6 +76,10 @@ func checkIntegrity(file string, p catalog.NPMPackage) error {
 	return nil
 }
 
+// maxNPM is how many bytes the files of a package may have together, in which
+// there is a program of some 100 MiB at most.
+const maxNPM = 2 << 30
+
 // addFiles adds the wanted files of a package, which has them below package/.
 func addFiles(file string, p catalog.NPMPackage, add archive) error {
 	f, err := os.Open(file)
@@ -86,7 +91,8 @@ func addFiles(file string, p catalog.NPMPackage, add archive) error {
 	if err != nil {
 		return err
 	}
-	left := len(p.Install)
+	missing := maps.Clone(p.Install)
+	left := int64(maxNPM)
 	for r := tar.NewReader(z); ; {
 		hdr, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -102,16 +108,19 @@ func addFiles(file string, p catalog.NPMPackage, add archive) error {
 		to, mode := path.Join(p.Directory, name), hdr.FileInfo().Mode()&0o111|0o644
 		if executable, wanted := p.Install[name]; wanted {
 			to, mode = executable, 0o755
-			left--
+			delete(missing, name)
 		} else if p.Directory == "" {
 			continue
+		}
+		if left -= hdr.Size; left < 0 {
+			return fmt.Errorf("its files have more than %d MiB", maxNPM>>20)
 		}
 		if err := add.copy(to, mode, hdr.Size, r); err != nil {
 			return err
 		}
 	}
-	if left > 0 {
-		return fmt.Errorf("it lacks %d of the files that the recipe wants", left)
+	if len(missing) > 0 {
+		return fmt.Errorf("it lacks %d of the files that the recipe wants", len(missing))
 	}
 	return nil
 }

@@ -31,8 +31,10 @@ import (
 // something huge ends in an error.
 const (
 	defaultMaxBytes = 1 << 40
-	maxEntries      = 4 << 20   // of all layers, with the directories that none lists
-	maxMetadata     = 512 << 20 // bytes of names, link targets and attributes
+	// Entries, of all layers and with the directories that none lists, are kept
+	// in memory until the tree is written: some 600 bytes for each.
+	maxEntries  = 1 << 20
+	maxMetadata = 256 << 20 // bytes of names, link targets and attributes
 	// maxWalked bounds the time: the bytes of all paths that are followed, with
 	// the symbolic links on the way, and of those that come of it.
 	maxWalked = 2 << 30
@@ -199,7 +201,7 @@ func newBudget(maxBytes int64) *budget {
 // take counts an entry with so many bytes of metadata.
 func (b *budget) take(metadata int) error {
 	if b.entries.Add(-1) < 0 {
-		return tooMuch("the image has more than %d entries", maxEntries)
+		return tooMuch("the image has more than %d files and directories", maxEntries)
 	}
 	if b.metadata.Add(-int64(metadata)) < 0 {
 		return tooMuch("the names and attributes in the image take more than %d MiB", maxMetadata>>20)
