@@ -27,8 +27,10 @@ func newImageBuild(e *env) *cobra.Command {
 		Short: "Build an image from a recipe or a Dockerfile",
 		Long: `Build an image from a recipe (a *.toml file) or a Dockerfile (any other name),
 and print its name. A recipe names packages of a distribution, and its commands
-run with your rights. A Dockerfile is built by Docker in a VM: this host needs
-none.`,
+run with your rights. A Dockerfile is built by Docker in a VM, with BuildKit:
+this host needs none. The syntax is docker/dockerfile:1.2 (RUN --mount and the
+like); one that begins with "# syntax=docker/dockerfile:1" may have newer
+(here-documents, COPY --link): Docker then fetches a frontend for it.`,
 		Example: `  banger image build tools.toml -t tools
   banger image build ./app/Dockerfile -t app --build-arg VERSION=2 --target run`,
 		Args: args(1, 1, "FILE"),

@@ -133,7 +133,7 @@ func TestWriteDockerfile(t *testing.T) {
 func TestBuildCommand(t *testing.T) {
 	got := buildCommand(api.BuildImage{Target: "prod", Args: map[string]string{"B": "2 3", "A": "1"}})
 	want := []string{
-		"docker", "build", "--tag", "banger-build", "--file", "/root/build/Dockerfile",
+		"env", "DOCKER_BUILDKIT=1", "docker", "build", "--progress", "plain", "--tag", "banger-build", "--file", "/root/build/Dockerfile",
 		"--target", "prod", "--build-arg", "A=1", "--build-arg", "B=2 3", "/root/build/context",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 
 	"banger/internal/api"
 	"banger/internal/guard"
@@ -44,6 +43,9 @@ type Builder struct {
 // deletes the VM. A build that fails is an api.CodeGuest error with the last
 // lines of Docker's output.
 func (b *Builder) BuildDockerfile(ctx context.Context, req api.BuildImage, w io.Writer, progress api.ProgressFunc) (err error) {
+	if err := checkSyntax(req.File); err != nil {
+		return err
+	}
 	ignore, err := readIgnore(req)
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func (b *Builder) BuildDockerfile(ctx context.Context, req api.BuildImage, w io.
 	if err := b.copyIn(ctx, vm, req, ignore, progress); err != nil {
 		return err
 	}
-	if err := b.run(ctx, vm, buildCommand(req), nil, progress); err != nil {
+	if err := b.run(ctx, vm, "build", buildCommand(req), nil, progress); err != nil {
 		return err
 	}
 	// Docker keeps what it saves on the VM's disk; an eighth is for the headers
@@ -70,7 +72,7 @@ func (b *Builder) BuildDockerfile(ctx context.Context, req api.BuildImage, w io.
 		W: w, Left: vm.DiskBytes + vm.DiskBytes/8,
 		Over: api.Errorf(api.CodeGuest, "the VM sends a larger image than its disk of %d MiB can hold", vm.DiskBytes>>20),
 	}
-	return b.run(ctx, vm, []string{"docker", "save", guestTag}, limited, progress)
+	return b.run(ctx, vm, "save", []string{"docker", "save", guestTag}, limited, progress)
 }
 
 // copyIn copies what Docker reads.
@@ -100,9 +102,10 @@ func (b *Builder) copyIn(ctx context.Context, vm api.VM, req api.BuildImage, ign
 	return nil
 }
 
-// buildCommand returns docker's command line.
+// buildCommand returns docker's command line. Debian 12's Docker has BuildKit,
+// but uses it only if told to.
 func buildCommand(req api.BuildImage) []string {
-	command := []string{"docker", "build", "--tag", guestTag, "--file", guestFile}
+	command := []string{"env", "DOCKER_BUILDKIT=1", "docker", "build", "--progress", "plain", "--tag", guestTag, "--file", guestFile}
 	if req.Target != "" {
 		command = append(command, "--target", req.Target)
 	}
@@ -112,14 +115,14 @@ func buildCommand(req api.BuildImage) []string {
 	return append(command, guestContext)
 }
 
-// run runs a command in the VM. Its output goes to w or, if w is nil, to
-// progress.
-func (b *Builder) run(ctx context.Context, vm api.VM, command []string, w io.Writer, progress api.ProgressFunc) error {
+// run runs a command of Docker's in the VM. Its output goes to w or, if w is nil,
+// to progress.
+func (b *Builder) run(ctx context.Context, vm api.VM, verb string, command []string, w io.Writer, progress api.ProgressFunc) error {
 	access, err := b.VMs.Access(ctx, vm.ID)
 	if err != nil {
 		return err
 	}
-	step := api.Progress{Phase: strings.Join(command[:2], "-"), Title: "running " + strings.Join(command[:2], " ")}
+	step := api.Progress{Phase: "docker-" + verb, Title: "running docker " + verb}
 	progress.Report(step)
 	said := newTail(func(line string) {
 		step.Detail = line
@@ -140,9 +143,9 @@ func (b *Builder) run(ctx context.Context, vm api.VM, command []string, w io.Wri
 	progress.Report(step)
 	switch {
 	case err != nil:
-		return fmt.Errorf("run %s in the VM: %w", strings.Join(command[:2], " "), err)
+		return fmt.Errorf("run docker %s in the VM: %w", verb, err)
 	case result.ExitCode != 0:
-		return api.Errorf(api.CodeGuest, "%s failed with status %d: %s", strings.Join(command[:2], " "), result.ExitCode, guest.Excerpt(said.last()))
+		return api.Errorf(api.CodeGuest, "docker %s failed with status %d: %s", verb, result.ExitCode, guest.Excerpt(said.last()))
 	}
 	return nil
 }

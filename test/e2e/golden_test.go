@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
 	"banger/internal/api"
 )
 
@@ -83,7 +87,8 @@ func TestDockerfile(t *testing.T) {
 		}
 		t.Cleanup(func() { os.RemoveAll(dir) })
 		for name, content := range map[string]string{
-			"Dockerfile":    "FROM scratch\nARG WORD\nADD busybox.tar /\nCOPY . /srv/\nRUN [\"/bin/sh\", \"-c\", \"echo $WORD > /srv/word\"]\nENV MODE=built\nWORKDIR /srv\n",
+			"Dockerfile": "FROM scratch\nARG WORD\nADD busybox.tar /\nCOPY . /srv/\nRUN [\"/bin/sh\", \"-c\", \"echo $WORD > /srv/word\"]\n" +
+				"RUN --mount=type=tmpfs,target=/scratch --mount=type=bind,source=kept,target=/bound [\"/bin/sh\", \"-c\", \"cat /bound > /srv/mounted; ls / > /srv/root\"]\nENV MODE=built\nWORKDIR /srv\n",
 			".dockerignore": "secret\nbusybox.tar.ignored\n",
 			"secret":        "not for the image",
 			"kept":          "for the image",
@@ -97,15 +102,46 @@ func TestDockerfile(t *testing.T) {
 		}
 		h.deleteImage(t, "my-app")
 		h.must(t, "image", "build", "--build-arg", "WORD=hello", filepath.Join(dir, "Dockerfile"))
-		got := h.must(t, "vm", "run", "--rm", "--image", "my-app", "--", "sh", "-c", "echo $MODE; cat kept word; ls secret 2>/dev/null; true")
-		if got != "built\nfor the imagehello\n" {
+		got := h.must(t, "vm", "run", "--rm", "--image", "my-app", "--", "sh", "-c", "echo $MODE; cat kept word mounted; ls secret / 2>/dev/null; env")
+		if !strings.HasPrefix(got, "built\nfor the imagehello\nfor the image") {
 			t.Errorf("got %q", got)
+		}
+		// Nothing of ext4's is in the root, nothing of an SSH client that has no
+		// address in the environment, and programs are found as in a container.
+		for line := range strings.Lines(got) {
+			line = strings.TrimSpace(line)
+			unwanted := line == "lost+found" || line == "secret" || strings.HasPrefix(line, "SSH_C")
+			if path, ok := strings.CutPrefix(line, "PATH="); unwanted || ok && path != "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" {
+				t.Errorf("the VM shows %s", line)
+			}
 		}
 		if img := h.image(t, "my-app"); img.Origin != api.OriginDockerfile {
 			t.Errorf("origin %s", img.Origin)
 		}
 		if vms := h.must(t, "vm", "list", "-q"); vms != "" {
 			t.Errorf("the build left VMs: %s", vms)
+		}
+		// What Docker wrote is what image pull takes, too.
+		archive := filepath.Join(h.scratch, "other.tar")
+		tag, err := name.NewTag("saved:1")
+		if err == nil {
+			err = tarball.WriteToFile(archive, tag, makeContainer(t, busyboxTree(t), v1.Config{}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(archive) })
+		h.deleteImage(t, "saved-1")
+		h.must(t, "image", "pull", archive)
+		if got := h.must(t, "vm", "run", "--rm", "--image", "saved-1", "--", "ls", "/bin/busybox"); got != "/bin/busybox\n" {
+			t.Errorf("a VM of an archive: %q", got)
+		}
+		newer := filepath.Join(dir, "Dockerfile.newer")
+		if err := os.WriteFile(newer, []byte("FROM scratch\nCOPY --link kept /\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if r := h.run(t, "image", "build", "--name", "newer", newer); r.exit != 2 || !strings.Contains(r.stderr, "# syntax=docker/dockerfile:1") {
+			t.Errorf("a build with newer syntax: exit %d\n%s", r.exit, r.stderr)
 		}
 		bad := filepath.Join(dir, "Dockerfile.bad")
 		if err := os.WriteFile(bad, []byte("FROM scratch\nCOPY absent /\n"), 0o644); err != nil {
