@@ -28,8 +28,9 @@ func Previous(path string) string { return path + ".1" }
 // Writer returns what a process logs to whose standard error is stderr. If that
 // is the file at path, opened for appending, as the command line starts bangerd,
 // then a full log is put aside and stderr becomes a new file at path: for all of
-// the process, so that the runtime's last words are in it as well. Anything else,
-// a terminal say, is written to as it is.
+// the process, so that the runtime's last words are in it as well. Several
+// processes may have the same log: when one of them has put it aside, the others
+// go on in the new one. Anything else, a terminal say, is written to as it is.
 func Writer(stderr *os.File, path string) io.Writer {
 	ours, err := stderr.Stat()
 	if err != nil {
@@ -67,6 +68,9 @@ func (w *writer) Write(p []byte) (int, error) {
 
 // makeRoom puts the log aside if there is no room in it for so many bytes more.
 func (w *writer) makeRoom(more int64) error {
+	if err := w.follow(); err != nil {
+		return err
+	}
 	info, err := w.file.Stat()
 	if err != nil {
 		return fmt.Errorf("look at the log: %w", err)
@@ -83,16 +87,52 @@ func (w *writer) makeRoom(more int64) error {
 	return nil
 }
 
+// follow goes on in the log that is at its path now, if another process has put
+// aside the one that this process has.
+func (w *writer) follow() error {
+	if w.isCurrent(w.file) {
+		return nil
+	}
+	current, err := os.OpenFile(w.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	defer current.Close()
+	return w.become(current)
+}
+
+func (w *writer) isCurrent(file *os.File) bool {
+	ours, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(w.path)
+	return err == nil && os.SameFile(ours, named)
+}
+
+// putAside begins a new log, unless another process has just done so.
 func (w *writer) putAside() error {
+	// A lock belongs to what was opened together, which processes may have in
+	// common: so the lock is of a file that is opened for it.
+	old, err := os.OpenFile(w.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("lock the log: %w", err)
+	}
+	defer old.Close()
+	if err := unix.Flock(int(old.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock the log: %w", err)
+	}
+	if !w.isCurrent(old) {
+		return w.follow()
+	}
 	if err := os.Rename(w.path, Previous(w.path)); err != nil {
 		return fmt.Errorf("put the log aside: %w", err)
 	}
-	next, err := os.OpenFile(w.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("begin a new log: %w", err)
-	}
-	defer next.Close()
-	// The descriptor, which the runtime knows as 2, changes its file.
+	return w.follow()
+}
+
+// become has the descriptor, which the runtime knows as 2, change its file.
+func (w *writer) become(next *os.File) error {
 	if err := unix.Dup3(int(next.Fd()), int(w.file.Fd()), unix.O_CLOEXEC); err != nil {
 		return fmt.Errorf("begin a new log: %w", err)
 	}

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func open(t *testing.T) (path string, f *os.File) {
@@ -109,5 +112,58 @@ func TestLogThatCannotBePutAside(t *testing.T) {
 	}
 	if n := len(read(t, path)); n > MaxSize || n == 0 {
 		t.Errorf("%d bytes", n)
+	}
+}
+
+// TestTwoProcessesShareALog: bangerd and the keeper of its namespaces write to
+// one log. Whoever puts it aside, the lines of both are in the new one.
+func TestTwoProcessesShareALog(t *testing.T) {
+	path, f := open(t)
+	fd, err := unix.Dup(int(f.Fd())) // as the keeper inherits it
+	if err != nil {
+		t.Fatal(err)
+	}
+	inherited := os.NewFile(uintptr(fd), path)
+	t.Cleanup(func() { inherited.Close() })
+	first, second := Writer(f, path), Writer(inherited, path)
+	write := func(w io.Writer, line string) {
+		t.Helper()
+		if _, err := io.WriteString(w, line+"\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := strings.Repeat("x", 8<<10)
+	for turn, pair := range [][2]io.Writer{{first, second}, {second, first}} {
+		write(pair[1], fmt.Sprint("before ", turn))
+		for range MaxSize / len(long) {
+			write(pair[0], long)
+		}
+		write(pair[0], fmt.Sprint("one ", turn))
+		write(pair[1], fmt.Sprint("other ", turn))
+		for _, want := range []string{fmt.Sprint("one ", turn), fmt.Sprint("other ", turn)} {
+			if !strings.Contains(read(t, path), want+"\n") {
+				t.Errorf("%q isn't in the log", want)
+			}
+		}
+		if !strings.Contains(read(t, Previous(path)), fmt.Sprint("before ", turn)) {
+			t.Errorf("turn %d: what was before isn't in the log that was put aside", turn)
+		}
+	}
+
+	// Both at once lose no log: each record that comes after a whole log of others
+	// is in one of the two files.
+	var all sync.WaitGroup
+	for _, w := range []io.Writer{first, second} {
+		all.Go(func() {
+			for range MaxSize / len(long) {
+				if _, err := io.WriteString(w, long+"\n"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got := len(read(t, path)) + len(read(t, Previous(path))); got < MaxSize {
+		t.Errorf("of two logs %d bytes are left", got)
 	}
 }
