@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,6 +21,9 @@ import (
 // guard.Func or guard.ErrFunc.
 func TestGoroutinesAreGuarded(t *testing.T) {
 	files := bangerdFiles(t)
+	if !slices.ContainsFunc(files, func(file string) bool { return strings.HasSuffix(file, "/cmd/bangerd/main.go") }) {
+		t.Error("bangerd's own package isn't looked at")
+	}
 	found := 0
 	for _, file := range files {
 		for _, f := range unguarded(t, file) {

@@ -15,6 +15,7 @@ import (
 	"banger/internal/daemon"
 	"banger/internal/diskusage"
 	"banger/internal/dockerbuild"
+	"banger/internal/guard"
 	"banger/internal/initramfs"
 	"banger/internal/instance"
 	"banger/internal/kernel"
@@ -59,6 +60,9 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	if err := errors.Join(kernels.Clean(ctx), images.Clean(ctx)); err != nil {
 		return nil, err
 	}
+	if err := workspace.RemoveStale(); err != nil {
+		log.Warn("remove what a killed bangerd has left", "err", err)
+	}
 	db, err := store.Open(ctx, layout.Database(), vm.Migrations)
 	if err != nil {
 		return nil, err
@@ -96,7 +100,8 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	images.SetGuests(guests{manager, &dockerbuild.Builder{VMs: manager, Image: dockerImage}})
 	kernels.SetInUse(kernelUsers(images, manager))
 	net.SetNames(manager.Lookup, manager.ReverseLookup)
-	if err := manager.Reconcile(ctx); err != nil {
+	err = guard.Run("settle what an earlier bangerd left", func() error { return manager.Reconcile(ctx) })
+	if err != nil {
 		return nil, err
 	}
 	if err := self.Keep(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -58,11 +57,11 @@ func (p *Plan) Push(ctx context.Context, extract func(ctx context.Context, path 
 }
 
 func (p *Plan) push(ctx context.Context, extract func(context.Context, string, io.Reader) error, m *meter) error {
-	tmp, err := os.MkdirTemp(tempDir(), "banger-workspace-")
+	tmp, remove, err := makeTemp()
 	if err != nil {
-		return fmt.Errorf("create a temporary directory: %w", err)
+		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer remove()
 	parts, err := p.parts(ctx, tmp)
 	if err != nil {
 		return err
@@ -266,16 +265,4 @@ func addGitDir(a *archive, one *part, m *meter) error {
 		}
 	}
 	return nil
-}
-
-// tempDir is where the history is packed: TMPDIR if set, else /var/tmp, which
-// unlike /tmp is not in memory on many systems.
-func tempDir() string {
-	if dir := os.Getenv("TMPDIR"); dir != "" {
-		return dir
-	}
-	if info, err := os.Stat("/var/tmp"); err == nil && info.IsDir() {
-		return "/var/tmp"
-	}
-	return os.TempDir()
 }

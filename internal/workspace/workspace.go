@@ -53,7 +53,6 @@ package workspace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -82,11 +81,11 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if err := checkDirectory(w.Path); err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(tempDir(), "banger-workspace-")
+	tmp, remove, err := makeTemp()
 	if err != nil {
-		return nil, fmt.Errorf("create a temporary directory: %w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(tmp)
+	defer remove()
 	repo, err := openRepository(ctx, w.Path, tmp)
 	if err != nil {
 		return nil, err
