@@ -154,7 +154,7 @@ func networkConfig(cfg config.Config, self *instance.Instance) network.Config {
 		Owner:  self.ID,
 		Bridge: cfg.BridgeName, Gateway: cfg.BridgeIP, Subnet: cfg.CIDR,
 		AutoBridge: cfg.AutoBridge, AutoSubnet: cfg.AutoCIDR, Chosen: self.Choose,
-		DNS: upstreams(cfg),
+		DNS: upstreams(cfg), TapPool: cfg.TapPoolSize,
 	}
 	if cfg.AutoBridge && self.Bridge != "" {
 		c.Bridge = self.Bridge

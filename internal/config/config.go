@@ -30,9 +30,10 @@ type Config struct {
 	BridgeName       string       `toml:"bridge_name"`
 	BridgeIP         netip.Addr   `toml:"bridge_ip"` // default: the first address of CIDR
 	CIDR             netip.Prefix `toml:"cidr"`
-	AutoBridge       bool         `toml:"-"`           // the file doesn't name a bridge
-	AutoCIDR         bool         `toml:"-"`           // nor a network
-	DefaultDNS       []netip.Addr `toml:"default_dns"` // empty: the host's resolvers
+	AutoBridge       bool         `toml:"-"`             // the file doesn't name a bridge
+	AutoCIDR         bool         `toml:"-"`             // nor a network
+	TapPoolSize      int          `toml:"tap_pool_size"` // taps made ahead while VMs run
+	DefaultDNS       []netip.Addr `toml:"default_dns"`   // empty: the host's resolvers
 	DefaultVCPUs     int          `toml:"default_vcpus"`
 	DefaultMemoryMiB int64        `toml:"default_memory_mib"`
 	DefaultDiskGiB   int64        `toml:"default_disk_gib"`
@@ -124,6 +125,9 @@ func decodeError(path string, err error) error {
 	return api.Errorf(api.CodeInvalid, "%s: %v", path, err)
 }
 
+// maxTapPool is how many ports a bridge can have at most in Linux, BR_MAX_PORTS.
+const maxTapPool = 1024
+
 // interfaceName is what Linux takes as the name of a network interface, less
 // the odd characters that it would take as well.
 var interfaceName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$`)
@@ -142,6 +146,8 @@ func (c Config) check() error {
 		return fmt.Errorf("cidr %s: want an IPv4 network of /8 to /30", c.CIDR)
 	case !c.CIDR.Contains(c.BridgeIP):
 		return fmt.Errorf("bridge_ip %s is not in cidr %s", c.BridgeIP, c.CIDR)
+	case c.TapPoolSize < 0 || c.TapPoolSize > maxTapPool:
+		return fmt.Errorf("tap_pool_size %d: want 0 to %d", c.TapPoolSize, maxTapPool)
 	case c.DefaultVCPUs < 1:
 		return fmt.Errorf("default_vcpus %d: want at least 1", c.DefaultVCPUs)
 	case c.DefaultMemoryMiB < 1:

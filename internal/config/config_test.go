@@ -13,6 +13,8 @@ func TestLoad(t *testing.T) {
 	}{
 		{"empty", "", ""},
 		{"values", "cidr = '10.7.0.0/16'\nboot_timeout = '90s'\ndefault_dns = ['192.0.2.1']\n", ""},
+		{"pool", "tap_pool_size = 8\n", ""},
+		{"wrong pool", "tap_pool_size = -1\n", "tap_pool_size -1: want 0 to 1024"},
 		{"unknown key", "driver = 'auto'\ncolour = 'red'\n", `:2: there is no key "colour"`},
 		{"wrong type", "\n\ndefault_vcpus = 'two'\n", ":3: "},
 		{"wrong value", "driver = 'vbox'\n", `driver "vbox"`},

@@ -26,6 +26,9 @@ type Config struct {
 	AutoBridge, AutoSubnet bool
 	Chosen                 func(bridge string, subnet netip.Prefix) error
 
+	// TapPool is how many taps are made ahead while VMs run.
+	TapPool int
+
 	// TapUID and TapGID may open taps without CAP_NET_ADMIN. Zero: root alone.
 	TapUID, TapGID uint32
 }

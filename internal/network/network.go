@@ -24,6 +24,8 @@ type Network struct {
 	cfg atomic.Pointer[Config] // in force; Up may change it
 	log *slog.Logger
 
+	pool tapPool
+
 	mu      sync.Mutex // held by what brings the whole up or down
 	wanted  Config     // for when no VM runs
 	lookup  LookupFunc
@@ -104,6 +106,9 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err := n.startDNS(ctx); err != nil {
 		return err
 	}
+	if err := n.findSpares(); err != nil {
+		return err
+	}
 	n.log.DebugContext(ctx, "network is up", "bridge", n.config().Bridge, "gateway", n.config().Gateway, "subnet", n.config().Subnet)
 	return nil
 }
@@ -121,6 +126,7 @@ func (n *Network) Down(ctx context.Context) error {
 	for _, tap := range taps {
 		errs = append(errs, n.DetachTap(ctx, tap))
 	}
+	errs = append(errs, n.dropSpares(ctx))
 	links, err := complete(netlink.LinkList)
 	if err != nil {
 		return errors.Join(append(errs, fmt.Errorf("list network interfaces: %w", err))...)
@@ -146,6 +152,7 @@ func (n *Network) Down(ctx context.Context) error {
 
 // Close ends what runs in this process and leaves the rest to the VMs.
 func (n *Network) Close() {
+	n.pool.tasks.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stopDNS()

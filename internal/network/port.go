@@ -39,29 +39,6 @@ func RenderPort(tap string, addr netip.Addr) Ruleset {
 	}
 }
 
-// guardPort makes the port accept from the VM nothing but its own addresses,
-// and the host and the bridge know it by no others.
-func (n *Network) guardPort(bridge, tap netlink.Link, addr netip.Addr) error {
-	name := tap.Attrs().Name
-	if err := RenderPort(name, addr).apply(); err != nil {
-		return explainPort(err)
-	}
-	if err := netlink.LinkSetMaster(tap, bridge); err != nil {
-		return fmt.Errorf("connect tap %s to bridge %s: %w", name, n.config().Bridge, err)
-	}
-	// Nothing is to be learnt where everything is known, and what is for an
-	// address that no VM has is for nobody.
-	if err := errors.Join(netlink.LinkSetLearning(tap, false), netlink.LinkSetFlood(tap, false)); err != nil {
-		return fmt.Errorf("configure the bridge port %s: %w", name, err)
-	}
-	for _, entry := range portEntries(bridge, tap, addr) {
-		if err := netlink.NeighSet(entry); err != nil {
-			return fmt.Errorf("tell bridge %s that %s is behind tap %s: %w", n.config().Bridge, addr, name, err)
-		}
-	}
-	return nil
-}
-
 // portEntries are what the bridge forwards by, and what the host sends to addr
 // by. Both are static: the kernel doesn't change them by itself.
 func portEntries(bridge, tap netlink.Link, addr netip.Addr) []*netlink.Neigh {

@@ -38,35 +38,62 @@ func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (
 	if err != nil {
 		return err
 	}
+	ahead := false
 	if tap == nil {
-		if tap, err = n.createTap(name); err != nil {
+		if tap = n.takeSpare(name); tap != nil {
+			ahead = tap.Attrs().MTU == bridge.Attrs().MTU && tap.Attrs().MasterIndex == bridge.Attrs().Index
+		} else if tap, err = n.createTap(name); err != nil {
 			return err
 		}
 		u.Add("remove tap", func(ctx context.Context) error { return n.DetachTap(ctx, name) })
-	}
-	if err := n.checkTap(tap); err != nil {
+	} else if err := n.checkTap(tap); err != nil {
 		return err
 	}
 	if err := n.mark(tap); err != nil {
 		return err
 	}
+	// All of this comes before the tap is up, and the rules come first, so that
+	// there is no moment without them.
+	if err := RenderPort(name, addr).apply(); err != nil {
+		return explainPort(err)
+	}
+	if !ahead {
+		if err := n.connectTap(bridge, tap); err != nil {
+			return err
+		}
+	}
+	for _, entry := range portEntries(bridge, tap, addr) {
+		if err := netlink.NeighSet(entry); err != nil {
+			return fmt.Errorf("tell bridge %s that %s is behind tap %s: %w", n.config().Bridge, addr, name, err)
+		}
+	}
+	if err := netlink.LinkSetUp(tap); err != nil {
+		return fmt.Errorf("bring up tap %s: %w", name, err)
+	}
+	n.fillPool()
+	return nil
+}
+
+// connectTap makes a tap a port of the bridge, which is then to be told of the VM.
+func (n *Network) connectTap(bridge, tap netlink.Link) error {
+	name := tap.Attrs().Name
 	if err := netlink.LinkSetMTU(tap, bridge.Attrs().MTU); err != nil {
 		return fmt.Errorf("set the MTU of tap %s: %w", name, err)
 	}
 	if err := disableIPv6(name); err != nil {
 		return err
 	}
-	if err := n.guardPort(bridge, tap, addr); err != nil {
-		return err
+	if err := netlink.LinkSetMaster(tap, bridge); err != nil {
+		return fmt.Errorf("connect tap %s to bridge %s: %w", name, n.config().Bridge, err)
 	}
-	// Isolated ports exchange frames with the bridge itself only. This comes,
-	// as all of the above, before the tap is up, so that there is no moment
-	// without it.
+	// Nothing is to be learnt where everything is known, and what is for an
+	// address that no VM has is for nobody.
+	if err := errors.Join(netlink.LinkSetLearning(tap, false), netlink.LinkSetFlood(tap, false)); err != nil {
+		return fmt.Errorf("configure the bridge port %s: %w", name, err)
+	}
+	// Isolated ports exchange frames with the bridge itself only.
 	if err := netlink.LinkSetIsolated(tap, true); err != nil {
 		return fmt.Errorf("isolate tap %s: %w", name, err)
-	}
-	if err := netlink.LinkSetUp(tap); err != nil {
-		return fmt.Errorf("bring up tap %s: %w", name, err)
 	}
 	return nil
 }

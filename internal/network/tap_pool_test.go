@@ -1,0 +1,162 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// poolOf is a network that makes so many taps ahead.
+func poolOf(size int) *Network {
+	n := testNetwork()
+	n.wanted.TapPool = size
+	return n
+}
+
+// spares returns the names of the taps that are there ahead.
+func spares(t testing.TB, n *Network) []string {
+	t.Helper()
+	n.pool.tasks.Wait()
+	links, err := complete(netlink.LinkList)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range links {
+		if l.Attrs().Alias == n.spareAlias() {
+			names = append(names, l.Attrs().Name)
+			if l.Attrs().RawFlags&unix.IFF_UP != 0 {
+				t.Errorf("tap %s is up, for nobody", l.Attrs().Name)
+			}
+		}
+	}
+	return names
+}
+
+func TestTapPool(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	needTun(t)
+	ctx, n := t.Context(), poolOf(2)
+	before := linkNames(t)
+	must(t, n.Up(ctx))
+	if got := spares(t, n); len(got) > 0 {
+		t.Errorf("%v are there before any VM's", got)
+	}
+	attach(t, n, tapA, addrA)
+	ahead := spares(t, n)
+	if len(ahead) != 2 {
+		t.Fatalf("made ahead: %v, want 2", ahead)
+	}
+	if taps, err := n.Taps(ctx); err != nil || !slices.Equal(taps, []string{tapA}) {
+		t.Errorf("taps of VMs: %v, %v", taps, err)
+	}
+
+	// A bangerd that starts finds them, and the next VM gets one.
+	index := make(map[int]bool)
+	for _, name := range ahead {
+		link, err := netlink.LinkByName(name)
+		must(t, err)
+		index[link.Attrs().Index] = true
+	}
+	n.Close()
+	n = poolOf(2)
+	must(t, n.Up(ctx))
+	attach(t, n, tapB, addrB)
+	link, err := netlink.LinkByName(tapB)
+	must(t, err)
+	if !index[link.Attrs().Index] || link.Attrs().Alias != n.alias() || link.Attrs().RawFlags&unix.IFF_UP == 0 {
+		t.Errorf("the VM has another tap, or one that isn't ready: %+v", link.Attrs())
+	}
+	if got := spares(t, n); len(got) != 2 {
+		t.Errorf("made ahead: %v, want 2 again", got)
+	}
+	checkKernelState(t)
+
+	must(t, n.DetachTap(ctx, tapA))
+	must(t, n.DetachTap(ctx, tapB))
+	must(t, n.Down(ctx))
+	if got := linkNames(t); !slices.Equal(got, before) {
+		t.Errorf("left: %v", got)
+	}
+	n.fillPool()
+	if got := spares(t, n); len(got) > 0 {
+		t.Errorf("made after the end: %v", got)
+	}
+}
+
+// A spare tap that somebody has removed is no obstacle.
+func TestLostSpare(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	needTun(t)
+	n := poolOf(1)
+	must(t, n.Up(t.Context()))
+	attach(t, n, tapA, addrA)
+	for _, name := range spares(t, n) {
+		link, err := netlink.LinkByName(name)
+		must(t, err)
+		must(t, netlink.LinkDel(link))
+	}
+	attach(t, n, tapB, addrB)
+	checkKernelState(t)
+	if got := spares(t, n); len(got) != 1 {
+		t.Errorf("made ahead: %v, want 1", got)
+	}
+}
+
+// BenchmarkAttachTap is what a pool saves of a VM's start.
+func BenchmarkAttachTap(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("SKIPPED: it needs a network namespace, and so root")
+	}
+	for _, size := range []int{0, 4} {
+		b.Run(fmt.Sprintf("pool=%d", size), func(b *testing.B) {
+			runtime.LockOSThread() // it ends with the benchmark, in its namespace
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				b.Fatal(err)
+			}
+			n := poolOf(0) // no goroutines: they would be elsewhere
+			n.wanted.DNS = nil
+			if err := n.Up(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			addr := netip.MustParseAddr(addrA)
+			for b.Loop() {
+				b.StopTimer()
+				if size > 0 {
+					name, err := n.makeSpare()
+					if err != nil {
+						b.Fatal(err)
+					}
+					n.pool.names = append(n.pool.names, name)
+				}
+				b.StartTimer()
+				if err := n.AttachTap(b.Context(), tapA, addr); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := n.DetachTap(b.Context(), tapA); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			b.StopTimer()
+			if left := strings.Join(n.pool.names, " "); left != "" {
+				b.Errorf("not used: %s", left)
+			}
+			if err := n.Down(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
