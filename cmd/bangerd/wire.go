@@ -156,6 +156,9 @@ func networkConfig(cfg config.Config, self *instance.Instance) network.Config {
 		AutoBridge: cfg.AutoBridge, AutoSubnet: cfg.AutoCIDR, Chosen: self.Choose,
 		DNS: upstreams(cfg), TapPool: cfg.TapPoolSize,
 	}
+	if !rootless.Inside() {
+		c.Lock = paths.NetworkLock()
+	}
 	if cfg.AutoBridge && self.Bridge != "" {
 		c.Bridge = self.Bridge
 	}

@@ -17,6 +17,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/daemonlog"
+	"banger/internal/filelock"
 )
 
 const (
@@ -63,26 +64,18 @@ func (c *Client) Start(ctx context.Context) error {
 
 // lockStart waits for the lock that makes starts one after the other.
 func (c *Client) lockStart(ctx context.Context) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(c.layout.Runtime, "start.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, api.Errorf(api.CodeHost, "open the start lock: %v", err)
-	}
-	ok, err := poll(ctx, startTimeout, func() (bool, error) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
-			return false, nil
-		}
-		return err == nil, err
-	})
-	if err == nil && !ok {
-		err = api.Errorf(api.CodeDaemon, "another banger has been starting bangerd for %v", startTimeout).
-			WithHint("see %s", c.layout.DaemonLog())
-	}
-	if err != nil {
-		f.Close()
+	limited, cancel := context.WithTimeoutCause(ctx, startTimeout,
+		api.Errorf(api.CodeDaemon, "another banger has been starting bangerd for %v", startTimeout).
+			WithHint("see %s", c.layout.DaemonLog()))
+	defer cancel()
+	f, err := filelock.Acquire(limited, filepath.Join(c.layout.Runtime, "start.lock"))
+	switch {
+	case err == nil:
+		return func() { f.Close() }, nil
+	case limited.Err() != nil:
 		return nil, c.explain(ctx, err)
 	}
-	return func() { f.Close() }, nil
+	return nil, api.Errorf(api.CodeHost, "take the start lock: %v", err)
 }
 
 // answers reports whether a bangerd listens.

@@ -116,7 +116,12 @@ func (n *Network) chooseName(cfg Config, links []netlink.Link) (string, error) {
 			return name, nil
 		}
 	}
-	return "", api.Errorf(api.CodeHost, "the host has a network interface %s already: %s", cfg.Bridge, whose(other)).
+	return "", nameTaken(other)
+}
+
+// nameTaken says that another's link has the bridge's name.
+func nameTaken(other netlink.Link) error {
+	return api.Errorf(api.CodeHost, "the host has a network interface %s already: %s", other.Attrs().Name, whose(other)).
 		WithHint("set bridge_name in config.toml to a name that is free")
 }
 

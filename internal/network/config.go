@@ -29,6 +29,10 @@ type Config struct {
 	// TapPool is how many taps are made ahead while VMs run.
 	TapPool int
 
+	// Lock is a file that all instances of this network namespace lock while they
+	// bring their network up or down; empty: there are no others.
+	Lock string
+
 	// TapUID and TapGID may open taps without CAP_NET_ADMIN. Zero: root alone.
 	TapUID, TapGID uint32
 }

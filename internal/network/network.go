@@ -72,6 +72,11 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err := n.wanted.check(); err != nil {
 		return err
 	}
+	unlock, err := n.lockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := n.settle(); err != nil {
 		return err
 	}
@@ -82,11 +87,14 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if bridge != nil && !n.isOurs(bridge) { // made meanwhile, by something else
+		return nameTaken(bridge)
+	}
 	if bridge == nil {
-		u.Add("remove nftables table", func(context.Context) error { return Render(n.config()).remove() })
 		if bridge, err = n.createBridge(); err != nil {
 			return err
 		}
+		u.Add("remove nftables table", func(context.Context) error { return Render(n.config()).remove() })
 		u.Add("remove bridge", func(context.Context) error { return netlink.LinkDel(bridge) })
 	}
 	// The rules come between: the table is ours since the bridge of its name is,
@@ -119,6 +127,11 @@ func (n *Network) Up(ctx context.Context) (err error) {
 func (n *Network) Down(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	unlock, err := n.lockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	n.stopDNS()
 	var errs []error
 	taps, err := n.Taps(ctx)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/filelock"
 )
 
 // A link's alias, which `ip link` shows, says whose it is: "banger" and the
@@ -20,6 +21,21 @@ import (
 const anyAlias = "banger"
 
 func (n *Network) alias() string { return anyAlias + " " + n.config().Owner }
+
+// lockHost keeps the host's other instances from looking for a free name or
+// subnet, and from removing what is theirs, until unlock is called: between what
+// they see and what they make of it nothing may change.
+func (n *Network) lockHost(ctx context.Context) (unlock func(), err error) {
+	path := n.config().Lock
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := filelock.Acquire(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("wait for another banger that changes its network: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
 
 // mark makes a link this instance's.
 func (n *Network) mark(link netlink.Link) error {

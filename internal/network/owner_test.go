@@ -1,10 +1,13 @@
 package network
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +104,42 @@ func TestInstancesShareAHost(t *testing.T) {
 	if left := tables(t); len(left) > 0 {
 		t.Errorf("tables are left: %v", left)
 	}
+}
+
+// TestInstancesChooseInTurn: while one instance makes what it has seen to be free,
+// no other brings its network up or down.
+func TestInstancesChooseInTurn(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	ctx, lock := t.Context(), filepath.Join(t.TempDir(), "lock")
+	cfg := testConfig()
+	cfg.Lock = lock
+	first := New(cfg, slog.New(slog.DiscardHandler))
+	stranger := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: cfg.Bridge}}
+	must(t, netlink.LinkAdd(stranger))
+
+	cfg.Owner, cfg.AutoBridge = "ba9876543210", true
+	chosen := 0
+	cfg.Chosen = func(string, netip.Prefix) error {
+		chosen++
+		must(t, netlink.LinkDel(stranger))
+		impatient, cancel := context.WithCancel(ctx)
+		cancel()
+		if err := first.Up(impatient); !errors.Is(err, context.Canceled) {
+			t.Errorf("Up while another looks for a name: %v", err)
+		}
+		if err := first.Down(impatient); !errors.Is(err, context.Canceled) {
+			t.Errorf("Down while another looks for a name: %v", err)
+		}
+		return nil
+	}
+	second := New(cfg, slog.New(slog.DiscardHandler))
+	must(t, second.Up(ctx))
+	if names := linkNames(t); chosen != 1 || slices.Contains(names, "banger0") || !slices.Contains(names, "banger1") {
+		t.Errorf("chosen %d times; links: %v", chosen, names)
+	}
+	must(t, second.Down(ctx))
 }
 
 // What the user has fixed isn't chosen, but said.

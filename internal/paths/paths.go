@@ -122,6 +122,10 @@ func (l Layout) Socket() string { return filepath.Join(l.Runtime, "bangerd.sock"
 // DaemonLock is locked (flock) by the bangerd that serves Socket.
 func (l Layout) DaemonLock() string { return filepath.Join(l.Runtime, "bangerd.lock") }
 
+// NetworkLock is locked (flock) while one of the host's instances, whatever their
+// layouts, brings its network up or down.
+func NetworkLock() string { return "/run/banger-network.lock" }
+
 // NamespaceHolder describes the process that keeps the user's namespaces.
 func (l Layout) NamespaceHolder() string { return filepath.Join(l.Runtime, "namespace.json") }
 

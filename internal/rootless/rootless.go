@@ -15,7 +15,6 @@ package rootless
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -26,11 +25,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/filelock"
 	"banger/internal/paths"
 )
 
@@ -130,26 +129,14 @@ func lockNamespaces(ctx context.Context, layout paths.Layout) (*os.File, error) 
 	if err := os.MkdirAll(layout.Runtime, 0o700); err != nil {
 		return nil, fmt.Errorf("lock the namespaces: %w", err)
 	}
-	f, err := os.OpenFile(layout.NamespaceLock(), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the namespaces: %w", err)
+	f, err := filelock.Acquire(ctx, layout.NamespaceLock())
+	switch {
+	case err == nil:
+		return f, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("wait for another bangerd to enter the namespaces: %w", err)
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			_ = f.Close()
-			return nil, fmt.Errorf("lock the namespaces: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			_ = f.Close()
-			return nil, fmt.Errorf("wait for another bangerd to enter the namespaces: %w", ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return nil, fmt.Errorf("lock the namespaces: %w", err)
 }
 
 // environ is the environment of the program inside, and of the keeper.

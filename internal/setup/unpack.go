@@ -10,11 +10,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/filelock"
 	"banger/internal/hosttool"
 )
 
@@ -89,9 +87,6 @@ func write(ctx context.Context, r io.Reader, path string) error {
 	return f.Close()
 }
 
-// lockPoll is how often a waiting Install looks whether it is its turn.
-const lockPoll = 50 * time.Millisecond
-
 // lock makes dir and waits until no other Install works in it.
 func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -101,20 +96,12 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open Firecracker's directory: %w", err)
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
+	if err := filelock.Wait(ctx, f); err != nil {
+		f.Close()
+		if ctx.Err() != nil {
+			return nil, err
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			f.Close()
-			return nil, fmt.Errorf("lock Firecracker's directory: %w", err)
-		}
-		select {
-		case <-time.After(lockPoll):
-		case <-ctx.Done():
-			f.Close()
-			return nil, context.Cause(ctx)
-		}
+		return nil, fmt.Errorf("lock Firecracker's directory: %w", err)
 	}
+	return func() { f.Close() }, nil
 }
