@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/google/renameio/v2"
@@ -34,7 +35,8 @@ type Instance struct {
 }
 
 // seat is where a state directory is. One that was moved keeps its inode, and
-// one on a filesystem without lasting inodes its path; a copy has neither.
+// one on a filesystem without lasting inodes its path. A copy has another path
+// and most often another inode, but not in a snapshot of a filesystem.
 type seat struct {
 	Path  string `json:"path"`
 	Inode uint64 `json:"inode"`
@@ -48,7 +50,7 @@ type content struct {
 	Subnet netip.Prefix `json:"subnet,omitzero"`
 }
 
-// Open reads the file of a state directory, or makes it. A copied one gets an id
+// Open reads the file of a state directory, which is in it, or makes it. A copied one gets an id
 // of its own, which is lost unless Keep is called once the records are put right.
 // A damaged file is an api.CodeHost error.
 func Open(file, stateDir string) (*Instance, error) {
@@ -77,11 +79,18 @@ func Open(file, stateDir string) (*Instance, error) {
 	switch {
 	case c.Seat == i.seat:
 		return i, nil
-	case c.Seat.Path == i.seat.Path || c.Seat.Inode == i.seat.Inode:
+	case c.Seat.Path == i.seat.Path || c.Seat.Inode == i.seat.Inode && !i.isAt(c.Seat.Path):
 		return i, i.Keep()
 	}
 	i.ID, i.Copied = newID(), true
 	return i, nil
+}
+
+// isAt tells whether a state directory of this instance is at path.
+func (i *Instance) isAt(path string) bool {
+	var there content
+	data, err := os.ReadFile(filepath.Join(path, filepath.Base(i.file)))
+	return err == nil && json.Unmarshal(data, &there) == nil && there.ID == i.ID
 }
 
 func newID() string {

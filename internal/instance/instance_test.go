@@ -1,11 +1,14 @@
 package instance
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"syscall"
 	"testing"
 
 	"banger/internal/api"
@@ -60,6 +63,45 @@ func TestInstance(t *testing.T) {
 	}
 	if again := open(t, copied); again.ID != other.ID || again.Copied {
 		t.Errorf("copied, again: %+v", again)
+	}
+}
+
+// A directory in a snapshot has the original's inode.
+func TestInstanceInASnapshot(t *testing.T) {
+	root := t.TempDir()
+	dir, snapshot := filepath.Join(root, "state"), filepath.Join(root, "snapshot")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	made := open(t, dir)
+	if err := os.CopyFS(snapshot, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	inode := func(dir string) string {
+		t.Helper()
+		var stat syscall.Stat_t
+		if err := syscall.Stat(dir, &stat); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(stat.Ino)
+	}
+	file := filepath.Join(snapshot, "instance.json")
+	data, err := os.ReadFile(file)
+	if err == nil {
+		data = bytes.ReplaceAll(data, []byte(inode(dir)), []byte(inode(snapshot)))
+		err = os.WriteFile(file, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, snapshot); got.ID == made.ID || !got.Copied {
+		t.Errorf("beside the original: %+v", got)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, snapshot); got.ID != made.ID || got.Copied {
+		t.Errorf("once the original is gone: %+v", got)
 	}
 }
 

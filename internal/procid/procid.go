@@ -18,6 +18,7 @@ var ErrGone = errors.New("the process has ended")
 // Stat is what identifies a process, from /proc/PID/stat, proc(5).
 type Stat struct {
 	State     byte   // field 3
+	Terminal  bool   // field 7: whether it has a controlling terminal
 	StartTime uint64 // field 22, in clock ticks since the host's boot
 }
 
@@ -68,5 +69,5 @@ func parse(content []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("parse process status: %w", err)
 	}
-	return Stat{State: fields[0][0], StartTime: start}, nil
+	return Stat{State: fields[0][0], Terminal: string(fields[4]) != "0", StartTime: start}, nil
 }

@@ -15,7 +15,7 @@ func TestParse(t *testing.T) {
 		"cat":                   false,
 	} {
 		stat, err := parse([]byte("123 " + comm + rest))
-		if (err == nil) != ok || ok && stat != (Stat{'S', 4711}) {
+		if (err == nil) != ok || ok && stat != (Stat{State: 'S', Terminal: true, StartTime: 4711}) {
 			t.Errorf("%q: got %+v, %v", comm, stat, err)
 		}
 	}

@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+
+	"banger/internal/procid"
 )
 
 // Places are the directories by which the processes of a VM are known, whatever
@@ -25,15 +28,22 @@ func (p Places) Has(pid int) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look at process %d: %w", pid, err)
 	}
-	// Directories for sockets get removed under what works in them, at a log-out
-	// for instance.
-	if same(cwd, p.RuntimeDir) || link == p.RuntimeDir+" (deleted)" {
+	if same(cwd, p.RuntimeDir) || p.wasRuntimeDir(link) {
 		return true, nil
 	}
 	return p.holdRoot(fmt.Sprintf("/proc/%d/root", pid)), nil
 }
 
-// Processes returns the processes of the VM.
+// wasRuntimeDir tells whether a process works in what was RuntimeDir until it was
+// removed under it, as at a log-out. What holds such directories may be unmounted
+// as well; then the link lacks the path to there.
+func (p Places) wasRuntimeDir(link string) bool {
+	path, deleted := strings.CutSuffix(link, " (deleted)")
+	return deleted && strings.HasPrefix(path, "/") && strings.HasSuffix(p.RuntimeDir, path)
+}
+
+// Processes returns the processes of the VM: the VMM and, if there is one, its
+// jailer. They have no terminal, unlike those of a user who looks around there.
 func (p Places) Processes() ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -45,7 +55,10 @@ func (p Places) Processes() ([]int, error) {
 		if err != nil {
 			continue
 		}
-		if ours, err := p.Has(pid); err == nil && ours {
+		if ours, err := p.Has(pid); err != nil || !ours {
+			continue
+		}
+		if stat, err := procid.Read(pid); err == nil && !stat.Terminal {
 			pids = append(pids, pid)
 		}
 	}

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 )
 
 // runIn starts a process that works in a directory until the test ends.
@@ -56,6 +59,53 @@ func TestPlacesKnowTheirProcesses(t *testing.T) {
 	}
 	if _, err := p.Has(1 << 30); err == nil {
 		t.Error("a process that doesn't exist was looked at")
+	}
+}
+
+// At a log-out the directory for sockets is emptied, then unmounted.
+func TestPlacesOfUnmountedDirectories(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("banger", dir, "tmpfs", 0, ""); err != nil {
+		t.Skipf("SKIPPED: can't mount: %v", err)
+	}
+	mounted := true
+	t.Cleanup(func() {
+		if mounted {
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	})
+	p := Places{StateDir: t.TempDir(), RuntimeDir: filepath.Join(dir, "banger", "vms", "0123456789ab")}
+	other := filepath.Join(dir, "banger", "vms", "ba9876543210")
+	for _, d := range []string{p.RuntimeDir, other} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pid, stranger := runIn(t, p.RuntimeDir, ""), runIn(t, other, "")
+	if err := os.RemoveAll(filepath.Join(dir, "banger")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	mounted = false
+	if got, err := p.Processes(); err != nil || !slices.Equal(got, []int{pid}) {
+		t.Errorf("got %v, %v; want %d, without %d", got, err, pid, stranger)
+	}
+}
+
+// A shell that looks around in a VM's directory is not the VM's.
+func TestPlacesOfATerminal(t *testing.T) {
+	p := Places{StateDir: t.TempDir(), RuntimeDir: t.TempDir()}
+	cmd := exec.Command("cat")
+	cmd.Dir = p.RuntimeDir
+	terminal, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = terminal.Close(); _ = cmd.Wait() })
+	if got, err := p.Processes(); err != nil || len(got) > 0 {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 
