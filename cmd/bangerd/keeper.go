@@ -32,8 +32,12 @@ func keepNamespaces(ctx context.Context, log *slog.Logger) error {
 	return rootless.Keep(ctx, layout, log.With("role", "keeper"), block)
 }
 
-// blockAddresses runs inside the namespaces.
+// blockAddresses runs inside the namespaces; on the host its rules would keep
+// others from their network.
 func blockAddresses(args []string) error {
+	if !rootless.Inside() {
+		return api.Errorf(api.CodeInvalid, "%s is for banger's own namespaces alone", blockRole)
+	}
 	addrs := make([]netip.Addr, 0, len(args))
 	for _, arg := range args {
 		addr, err := netip.ParseAddr(arg)

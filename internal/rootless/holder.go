@@ -34,10 +34,9 @@ func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger, keep []s
 	}
 	u := undo.New()
 	defer func() { err = u.Finish(err) }()
-	// Of an earlier start, maybe of an older version.
-	if err := s.Keeper.end(ctx); err != nil {
-		return s, err
-	}
+	// Of an earlier start, maybe of an older version. It goes on until another has
+	// taken its place; meanwhile it does nothing, as the lock is held.
+	former := s.Keeper
 	if !s.Holder.alive() {
 		if err := s.Pasta.end(ctx); err != nil { // it served namespaces that are lost
 			return s, err
@@ -55,11 +54,17 @@ func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger, keep []s
 	}
 	if !s.Pasta.alive() {
 		s.Forwards = forwards
-		err := connect(ctx, layout, &s)
-		if errors.Is(err, errNoNetwork) {
+		pasta, err := connect(ctx, s.Holder, forwards)
+		switch {
+		case errors.Is(err, errNoNetwork):
 			log.WarnContext(ctx, "VMs have no network until the host has one", "err", err)
-		} else if err != nil {
+		case err != nil:
 			return s, err
+		default:
+			s.Pasta = pasta
+			if err := s.save(layout); err != nil {
+				return s, errors.Join(err, pasta.end(ctx))
+			}
 		}
 	}
 	if err := mountResolvConf(ctx, layout, s.Holder, resolvConf); err != nil {
@@ -69,7 +74,13 @@ func ensure(ctx context.Context, layout paths.Layout, log *slog.Logger, keep []s
 		return s, err
 	}
 	u.Add("end the keeper of the namespaces", s.Keeper.end)
-	return s, s.save(layout)
+	if err := s.save(layout); err != nil {
+		return s, err
+	}
+	if err := former.end(ctx); err != nil {
+		log.WarnContext(ctx, "the former keeper of the namespaces ends when it notices the new one", "err", err)
+	}
+	return s, nil
 }
 
 // makeNamespaces starts a holder and records it.

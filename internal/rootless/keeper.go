@@ -186,21 +186,22 @@ func poke(c chan<- struct{}) {
 
 // followHost blocks the host's addresses anew after each change of them.
 func (k *keeper) followHost(ctx context.Context, changes <-chan struct{}) {
-	block := func(state) error { return k.blockHost(ctx) }
+	block := func() error {
+		return k.locked(ctx, func(state) error { return k.blockHost(ctx) })
+	}
 	for {
 		for range changes {
+			k.insist(ctx, nil, block)
 			poke(k.moved)
-			k.insist(ctx, nil, func() error { return k.locked(ctx, block) })
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		k.insist(ctx, nil, func() (err error) {
-			if changes, err = k.subscribe(ctx); err != nil {
-				return err
-			}
-			return k.locked(ctx, block)
+			changes, err = k.subscribe(ctx)
+			return err
 		})
+		k.insist(ctx, nil, block)
 	}
 }
 
@@ -233,9 +234,7 @@ func (k *keeper) mindPasta(ctx context.Context) {
 			pause = 0
 		}
 		sleep(ctx, pause, k.moved)
-		k.insist(ctx, k.moved, func() error {
-			return k.locked(ctx, func(s state) error { return k.reconnect(ctx, s) })
-		})
+		k.insist(ctx, k.moved, func() error { return k.reconnect(ctx) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -243,14 +242,33 @@ func (k *keeper) mindPasta(ctx context.Context) {
 	}
 }
 
-// reconnect starts pasta, unless somebody else has.
-func (k *keeper) reconnect(ctx context.Context, s state) error {
-	if !s.Pasta.alive() {
-		if err := connect(ctx, k.layout, &s); err != nil {
-			return err
-		}
+// reconnect starts pasta, unless somebody else has. The lock isn't held while
+// pasta starts, which may take long: an address that appears is blocked
+// meanwhile.
+func (k *keeper) reconnect(ctx context.Context) error {
+	var before state
+	if err := k.locked(ctx, func(s state) error { before = s; return nil }); err != nil {
+		return err
 	}
-	k.pasta = s.Pasta
+	if before.Pasta.alive() {
+		k.pasta = before.Pasta
+		return nil
+	}
+	pasta, err := connect(ctx, k.holder, before.Forwards)
+	if err != nil {
+		return err
+	}
+	err = k.locked(ctx, func(s state) error {
+		if s.Pasta != before.Pasta || s.Forwards != before.Forwards {
+			return errors.New("another pasta was started meanwhile")
+		}
+		s.Pasta = pasta
+		return s.save(k.layout)
+	})
+	if err != nil {
+		return errors.Join(err, pasta.end(ctx))
+	}
+	k.pasta = pasta
 	return nil
 }
 

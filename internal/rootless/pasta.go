@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"banger/internal/api"
-	"banger/internal/paths"
 )
 
 // forwarder is the address at which pasta takes DNS queries for the host's
@@ -47,19 +46,12 @@ func pastaArgs(holder int, forwards bool) []string {
 var errNoNetwork = errors.New("the host is in no network")
 
 // connect starts pasta for the holder's network namespace.
-func connect(ctx context.Context, layout paths.Layout, s *state) error {
-	pasta, err := startPasta(ctx, s.Holder, s.Forwards)
+func connect(ctx context.Context, holder process, forwards bool) (process, error) {
+	pasta, err := startPasta(ctx, holder, forwards)
 	if err != nil && !hasDefaultRoute() {
-		return fmt.Errorf("%w: %w", errNoNetwork, err)
+		return process{}, fmt.Errorf("%w: %w", errNoNetwork, err)
 	}
-	if err != nil {
-		return err
-	}
-	s.Pasta = pasta
-	if err := s.save(layout); err != nil {
-		return errors.Join(err, pasta.end(ctx))
-	}
-	return nil
+	return pasta, err
 }
 
 // startPasta returns when pasta has configured the namespace and has gone to

@@ -12,8 +12,8 @@ import (
 	"banger/internal/paths"
 )
 
-// state is what the file layout.NamespaceHolder() says. It is read and written
-// under the lock.
+// state is what the file layout.NamespaceHolder() says. It is replaced as a whole,
+// under the lock; who only looks reads it without.
 type state struct {
 	Holder process `json:"holder"`
 	Pasta  process `json:"pasta"`

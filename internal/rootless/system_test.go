@@ -29,6 +29,9 @@ const roleVariable = "BANGER_TEST_ROLE"
 // keepArg and blockArg, as the first argument, do so before that.
 const keepArg, blockArg, lookArg = "keep", "block", "look"
 
+// noKeeperVariable makes the start of a keeper fail.
+const noKeeperVariable = "BANGER_TEST_NO_KEEPER"
+
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
@@ -90,7 +93,11 @@ func enterAsTest() error {
 	if err != nil {
 		return err
 	}
-	return Enter(context.Background(), layout, slog.New(slog.NewTextHandler(os.Stderr, nil)), []string{exe, keepArg})
+	keep := []string{exe, keepArg}
+	if os.Getenv(noKeeperVariable) != "" {
+		keep = []string{"false"}
+	}
+	return Enter(context.Background(), layout, slog.New(slog.NewTextHandler(os.Stderr, nil)), keep)
 }
 
 func keepAsTest() error {
@@ -360,6 +367,15 @@ func TestEnterAndRelease(t *testing.T) {
 	}
 	if first.Keeper.alive() || !second.Keeper.alive() {
 		t.Errorf("keepers: the first alive %v, the second %v", first.Keeper.alive(), second.Keeper.alive())
+	}
+
+	failing := u.command("enter")
+	failing.Env = append(failing.Env, noKeeperVariable+"=1")
+	if failing.Run() == nil {
+		t.Error("entered without a keeper")
+	}
+	if s := u.state(); s != second || !s.Keeper.alive() {
+		t.Errorf("after a start that failed: %+v, keeper alive: %v; before %+v", s, s.Keeper.alive(), second)
 	}
 
 	// Both at once, or the keeper would start pasta again by itself.
