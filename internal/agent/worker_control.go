@@ -33,6 +33,7 @@ func (w *worker) serve(conn net.Conn) {
 		guest.CallExtract:  w.extract,
 		guest.CallArchive:  w.archive,
 		guest.CallShutdown: w.shutdown,
+		guest.CallClock:    w.clock,
 	}, w.log)
 }
 

@@ -26,6 +26,7 @@ const (
 	extractTimeout  = 2 * time.Hour
 	archiveTimeout  = 2 * time.Hour
 	shutdownTimeout = 30 * time.Second
+	clockTimeout    = 10 * time.Minute // a guest that stands still answers when it goes on
 )
 
 // readyRetry is the pause before asking again whether the guest is ready,
@@ -152,6 +153,13 @@ func (c *Client) Archive(ctx context.Context, w io.Writer) error {
 // Shutdown asks the guest to go down and returns when it has begun to.
 func (c *Client) Shutdown(ctx context.Context, p ShutdownParams) error {
 	return c.call(ctx, shutdownTimeout, CallShutdown, p, nil)
+}
+
+// Clock asks for the guest's clock or, with p.Set, corrects it. A guest that
+// stands still keeps it waiting for up to ten minutes.
+func (c *Client) Clock(ctx context.Context, p ClockParams) (Clock, error) {
+	var r Clock
+	return r, c.call(ctx, clockTimeout, CallClock, p, &r)
 }
 
 // call makes a call without a stream.

@@ -61,6 +61,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 		"archive":  func(ctx context.Context) error { return c.Archive(ctx, io.Discard) },
 		"extract":  func(ctx context.Context) error { return c.Extract(ctx, "/x", strings.NewReader("")) },
 		"shutdown": func(ctx context.Context) error { return c.Shutdown(ctx, ShutdownParams{}) },
+		"clock":    func(ctx context.Context) error { _, err := c.Clock(ctx, ClockParams{}); return err },
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {

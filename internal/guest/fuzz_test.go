@@ -30,7 +30,7 @@ func (a answering) SetWriteDeadline(time.Time) error { return nil }
 func FuzzAnswers(f *testing.F) {
 	for _, said := range []string{
 		"", "\n", "{}\n", "{}\n{}\n", "null\n", "[]\n", `{"error":"no"}` + "\n", `{"result":{"state":"running"}}` + "\n",
-		`{"result":{"uptime":1e99}}` + "\n", "{}\n\x00\x00\x00\x02ab\x00\x00\x00\x00{}\n", "{}\n\xff\xff\xff\xff",
+		`{"result":{"uptime":1e99}}` + "\n", `{"result":{"uptime":-1,"time":"9999-12-31T23:59:59Z"}}` + "\n", "{}\n\x00\x00\x00\x02ab\x00\x00\x00\x00{}\n", "{}\n\xff\xff\xff\xff",
 		"{}\n\x00\x00\x00\x00" + `{"error":"a bad sector"}` + "\n",
 	} {
 		f.Add([]byte(said))
@@ -43,9 +43,10 @@ func FuzzAnswers(f *testing.F) {
 		defer cancel()
 		_, health := c.Health(ctx)
 		_, boot := c.Boot(ctx, BootConfig{})
+		_, clock := c.Clock(ctx, ClockParams{})
 		var out bytes.Buffer
 		errs := []error{
-			health, boot, c.Shutdown(ctx, ShutdownParams{}),
+			health, boot, clock, c.Shutdown(ctx, ShutdownParams{}),
 			c.Archive(ctx, &out), c.Extract(ctx, "/x", bytes.NewReader([]byte("tar"))),
 		}
 		for _, err := range errs {

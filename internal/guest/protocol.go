@@ -52,6 +52,7 @@ const (
 	CallExtract  Call = "extract"  // ExtractParams; "go ahead" Response, then a tar stream from the host until EOF (half-close), then a second Response
 	CallArchive  Call = "archive"  // ArchiveParams; "go ahead" Response, then a tar stream from the agent in chunks (see ChunkWriter), then a second Response
 	CallShutdown Call = "shutdown" // ShutdownParams; answers, then the guest goes down
+	CallClock    Call = "clock"    // ClockParams → Clock
 )
 
 // Stage tells how far the guest's boot is.
@@ -121,6 +122,25 @@ type Ready struct {
 // MaxFailed is how many failed units a Ready names; a unit's name has up to 255
 // bytes.
 const MaxFailed = 100
+
+// ClockParams asks for the guest's clock or, with Set, corrects it.
+type ClockParams struct {
+	Set *ClockSetting `json:"set,omitempty"`
+}
+
+// ClockSetting says what time it was when the guest's uptime was Uptime. It
+// stays true however late it arrives, so that no delay on the way makes a clock
+// wrong.
+type ClockSetting struct {
+	Uptime time.Duration `json:"uptime"`
+	Time   time.Time     `json:"time"`
+}
+
+// Clock is what a guest's clock showed, after a correction if there was one.
+type Clock struct {
+	Uptime time.Duration `json:"uptime"` // since the kernel started, in ns
+	Time   time.Time     `json:"time"`
+}
 
 // ExtractParams says where a tar stream goes. Owners are set to root; nothing
 // in the stream can be written outside Path.

@@ -23,6 +23,7 @@ type instance struct {
 	machine vmm.Machine
 	ready   chan struct{} // closed once the guest's init has finished
 	gone    chan struct{} // closed once the end is written down and cleaned up
+	jumped  chan struct{} // holds one value after a jump of the host's clock
 
 	ctx    context.Context // ends with the machine or with bangerd
 	cancel context.CancelCauseFunc
@@ -38,7 +39,7 @@ func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *ins
 	ctx, cancel := context.WithCancelCause(context.Background())
 	inst := &instance{
 		manager: m, id: rec.ID, name: rec.Name, driver: driver, machine: machine,
-		ready: make(chan struct{}), gone: make(chan struct{}),
+		ready: make(chan struct{}), gone: make(chan struct{}), jumped: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel,
 	}
 	m.mu.Lock()

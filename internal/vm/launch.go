@@ -214,6 +214,7 @@ func (m *Manager) bootGuest(ctx context.Context, rec Record, inst *instance, a a
 	}
 	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Booted = true })
 	inst.watchReady()
+	inst.followClock()
 	return rec, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"banger/internal/guard"
 	"banger/internal/network"
 	"banger/internal/vmm"
 )
@@ -32,6 +33,7 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 			return err
 		}
 	}
+	m.tasks.Go(guard.Func("watch the host's clock", m.watchClock))
 	var searches []*unreached
 	for _, rec := range recs {
 		switch {
@@ -128,6 +130,7 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	}
 	inst := m.track(rec, driver, machine)
 	m.log.Info("adopted a running VM", "vm", rec.Name, "pid", rec.Handle.PID)
+	inst.followClock()
 	m.reattachLate(ctx, rec)
 	switch {
 	case rec.Stopping:

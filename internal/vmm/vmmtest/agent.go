@@ -28,6 +28,8 @@ type Agent struct {
 	// OnShutdown is called once the order to shut down was answered; the guest
 	// goes down when it returns.
 	OnShutdown func()
+	// OnClock answers for the guest's clock; nil: it is the host's.
+	OnClock func(guest.ClockParams) guest.Clock
 	// Ready is the answer to the call of that name; an empty state means
 	// "running".
 	Ready guest.Ready
@@ -107,6 +109,8 @@ func (a *Agent) call(request guest.Request, conn net.Conn, in io.Reader) (any, e
 		return nil, a.archive(conn)
 	case guest.CallShutdown:
 		return nil, nil
+	case guest.CallClock:
+		return a.clock(request.Params)
 	}
 	return nil, fmt.Errorf("unknown call %q", request.Call)
 }
@@ -128,6 +132,17 @@ func (a *Agent) boot(params json.RawMessage) (any, error) {
 	}
 	a.stage = guest.StageReady
 	return guest.BootResult{Init: "/sbin/init", Started: time.Millisecond, Booted: time.Since(a.started)}, nil
+}
+
+func (a *Agent) clock(params json.RawMessage) (any, error) {
+	var p guest.ClockParams
+	if err := json.Unmarshal(params, &p); err != nil {
+		return nil, fmt.Errorf("read what to do with the clock: %w", err)
+	}
+	if a.OnClock != nil {
+		return a.OnClock(p), nil
+	}
+	return guest.Clock{Uptime: time.Since(a.started), Time: time.Now()}, nil
 }
 
 func (a *Agent) extract(params json.RawMessage, conn net.Conn, in io.Reader) error {
