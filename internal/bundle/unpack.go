@@ -19,11 +19,11 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
 	"banger/internal/download"
 	"banger/internal/hosttool"
+	"banger/internal/regularfile"
 	"banger/internal/weburl"
 )
 
@@ -79,8 +79,10 @@ func openSource(path string) (*os.File, error) {
 	if !filepath.IsAbs(path) {
 		return nil, api.Errorf(api.CodeInvalid, "%q is neither a URL of http or https nor an absolute path", path)
 	}
-	f, err := openRegular(path)
+	f, err := regularfile.Open(path, 0)
 	switch {
+	case errors.Is(err, regularfile.ErrNotRegular):
+		return nil, api.Errorf(api.CodeInvalid, "%s is not a regular file", path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, api.Errorf(api.CodeNotFound, "there is no file %s", path)
 	case errors.Is(err, fs.ErrPermission):
@@ -155,7 +157,7 @@ func (u *unpacking) fromURL(ctx context.Context, dir string) (string, error) {
 		if err := download.File(ctx, address, path, options); err != nil {
 			return "", err
 		}
-		f, err := openRegular(path)
+		f, err := regularfile.Open(path, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // another unpacking of the same URL has just removed it
 		}
@@ -168,23 +170,6 @@ func (u *unpacking) fromURL(ctx context.Context, dir string) (string, error) {
 		}
 		return u.extract(ctx, f, dir, downloadShare)
 	}
-}
-
-// openRegular opens a file for reading, without waiting for a pipe's writer.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = api.Errorf(api.CodeInvalid, "%s is not a regular file", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // extract unpacks f into dir. Percentages begin at from.

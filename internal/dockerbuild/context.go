@@ -2,6 +2,7 @@ package dockerbuild
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 
 	"banger/internal/api"
+	"banger/internal/regularfile"
 )
 
 // ignorer knows which files of a context Docker would not look at. Docker
@@ -25,15 +27,14 @@ type ignorer struct {
 // https://docs.docker.com/build/concepts/context/#dockerignore-files.
 func readIgnore(req api.BuildImage) (*ignorer, error) {
 	for _, path := range []string{req.File + ".dockerignore", filepath.Join(req.Context, ".dockerignore")} {
-		f, err := os.Open(path)
+		data, err := readText(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, api.Errorf(api.CodeInvalid, "read %s: %v", path, err)
+			return nil, err
 		}
-		lines, err := ignorefile.ReadAll(f)
-		_ = f.Close()
+		lines, err := ignorefile.ReadAll(bytes.NewReader(data))
 		if err != nil {
 			return nil, api.Errorf(api.CodeInvalid, "read %s: %v", path, err)
 		}
@@ -57,17 +58,30 @@ func (i *ignorer) skip(name string) (bool, error) {
 // prunes tells whether nothing below an ignored directory can be wanted again.
 func (i *ignorer) prunes() bool { return !i.patterns.Exclusions() }
 
+// maxText bounds a Dockerfile and a list of what to ignore, in bytes.
+const maxText = 1 << 20
+
+// readText reads one of the files that tell how to build, which a stranger's
+// repository may have put there.
+func readText(path string) ([]byte, error) {
+	data, err := regularfile.Read(path, 0, maxText)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, api.Errorf(api.CodeInvalid, "read %s: %v", path, err)
+	}
+	return data, err
+}
+
 // writeDockerfile writes a tar of the Dockerfile and the ignore file that goes
 // with it alone.
 func writeDockerfile(w io.Writer, path string) error {
 	tw := tar.NewWriter(w)
 	for from, name := range map[string]string{path: "Dockerfile", path + ".dockerignore": "Dockerfile.dockerignore"} {
-		data, err := os.ReadFile(from)
+		data, err := readText(from)
 		if errors.Is(err, fs.ErrNotExist) && from != path {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read the Dockerfile: %w", err)
+			return err
 		}
 		if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(data))}); err != nil {
 			return err

@@ -10,9 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"banger/internal/api"
-
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"banger/internal/api"
 )
 
 // write makes files below a directory; a name that ends in a slash is a
@@ -155,5 +156,34 @@ func TestTail(t *testing.T) {
 	}
 	if want := []string{"one", "two", "three", "4", "5", "6", "7", "8", "9", "last"}; !cmp.Equal(seen, want) {
 		t.Errorf("saw %q", seen)
+	}
+}
+
+// What a repository has in the place of the files that tell how to build doesn't
+// make a build wait, and no file without end is read.
+func TestBuildFilesThatAreNoFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "Dockerfile")
+	long := bytes.Repeat([]byte("#"), maxText+1)
+	for name, put := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"device": func(path string) error { return os.Symlink("/dev/zero", path) },
+		"long":   func(path string) error { return os.WriteFile(path, long, 0o600) },
+	} {
+		if err := put(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkSyntax(file); !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("a %s for a Dockerfile: %v", name, err)
+		}
+		if err := writeDockerfile(io.Discard, file); !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("a %s for a Dockerfile that is copied: %v", name, err)
+		}
+		if err := os.Rename(file, filepath.Join(dir, ".dockerignore")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readIgnore(api.BuildImage{File: file, Context: dir}); !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("a %s for a .dockerignore: %v", name, err)
+		}
 	}
 }

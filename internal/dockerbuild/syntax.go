@@ -2,8 +2,6 @@ package dockerbuild
 
 import (
 	"bytes"
-	"fmt"
-	"os"
 	"regexp"
 	"strings"
 
@@ -34,9 +32,9 @@ var (
 // before a VM is started for it. It looks for what is known to be too new, and
 // leaves all other mistakes to Docker.
 func checkSyntax(path string) error {
-	data, err := os.ReadFile(path)
+	data, err := readText(path)
 	if err != nil {
-		return fmt.Errorf("read the Dockerfile: %w", err)
+		return err
 	}
 	line, what := tooNew(data)
 	if what == "" {

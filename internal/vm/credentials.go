@@ -3,15 +3,14 @@ package vm
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"banger/internal/guest"
+	"banger/internal/regularfile"
 )
 
 // credentialFiles are what coding agents keep their log-ins in, relative to
@@ -67,25 +66,9 @@ func readBelow(dir, name string) ([]byte, error) {
 	if base, err := filepath.EvalSymlinks(dir); err != nil || !strings.HasPrefix(real, strings.TrimSuffix(base, "/")+"/") {
 		return nil, fmt.Errorf("it is a link to %s, outside of your home", real)
 	}
-	// Without waiting for a pipe's writer.
-	f, err := os.OpenFile(real, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	data, err := regularfile.Read(real, unix.O_NOFOLLOW, maxCredential)
 	if err != nil {
 		return nil, reason(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, reason(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
-	if err != nil {
-		return nil, reason(err)
-	}
-	if len(data) > maxCredential {
-		return nil, fmt.Errorf("it is longer than %d KiB", maxCredential>>10)
 	}
 	return data, nil
 }
