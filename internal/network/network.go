@@ -31,6 +31,9 @@ type Network struct {
 	lookup  LookupFunc
 	reverse ReverseFunc
 	dns     *dnsService // nil: doesn't run
+
+	sealsMu sync.Mutex
+	seals   map[string]string // what load has left, by table
 }
 
 // New returns the network that cfg describes; it touches nothing yet.
@@ -66,7 +69,7 @@ func (n *Network) SetNames(lookup LookupFunc, reverse ReverseFunc) {
 // subnet then, as far as the configuration lets it. It fails with
 // api.CodeInvalid when the configuration makes no sense and with api.CodeHost
 // when it clashes with what the host has; nothing is left behind then.
-func (n *Network) Up(ctx context.Context) (err error) {
+func (n *Network) Up(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.wanted.check(); err != nil {
@@ -80,6 +83,11 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err := n.settle(); err != nil {
 		return err
 	}
+	return n.up(ctx)
+}
+
+// up is Up for the configuration that is in force. The caller holds mu.
+func (n *Network) up(ctx context.Context) (err error) {
 	u := undo.New()
 	defer func() { err = u.Finish(err) }()
 
@@ -94,7 +102,7 @@ func (n *Network) Up(ctx context.Context) (err error) {
 		if bridge, err = n.createBridge(); err != nil {
 			return err
 		}
-		u.Add("remove nftables table", func(context.Context) error { return Render(n.config()).remove() })
+		u.Add("remove nftables table", func(context.Context) error { return n.unload(Render(n.config())) })
 		u.Add("remove bridge", func(context.Context) error { return netlink.LinkDel(bridge) })
 	}
 	// The rules come between: the table is ours since the bridge of its name is,
@@ -102,7 +110,7 @@ func (n *Network) Up(ctx context.Context) (err error) {
 	if err := n.mark(bridge); err != nil {
 		return err
 	}
-	if err := Render(n.config()).apply(); err != nil {
+	if err := n.load(Render(n.config())); err != nil {
 		return err
 	}
 	if err := n.configureBridge(bridge); err != nil {
@@ -158,7 +166,7 @@ func (n *Network) Down(ctx context.Context) error {
 	}
 	// Last, so that the bridge is never there without its rules.
 	for _, bridge := range tables {
-		errs = append(errs, Ruleset{Family: familyInet(), Table: tableName(bridge)}.remove())
+		errs = append(errs, n.unload(Ruleset{Family: familyInet(), Table: tableName(bridge)}))
 	}
 	return errors.Join(errs...)
 }

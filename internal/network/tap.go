@@ -54,7 +54,7 @@ func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (
 	}
 	// All of this comes before the tap is up, and the rules come first, so that
 	// there is no moment without them.
-	if err := RenderPort(name, addr).apply(); err != nil {
+	if err := n.load(RenderPort(name, addr)); err != nil {
 		return explainPort(err)
 	}
 	if !ahead {
@@ -162,7 +162,7 @@ func (n *Network) DetachTap(ctx context.Context, name string) error {
 	}
 	// Last, so that the tap is never there without its rules. Newer kernels
 	// keep them when their interface goes, older ones an empty table.
-	return RenderPort(name, netip.IPv4Unspecified()).remove()
+	return n.unload(RenderPort(name, netip.IPv4Unspecified()))
 }
 
 // Taps lists this instance's taps.

@@ -46,6 +46,12 @@ type Network interface {
 	Down(ctx context.Context) error
 	AttachTap(ctx context.Context, name string, addr netip.Addr) error
 	DetachTap(ctx context.Context, name string) error
+	// Mend and MendTap put right what others have changed of what Up and AttachTap
+	// have made. MendTap tells whether a VMM has the tap open.
+	Mend(ctx context.Context) error
+	MendTap(ctx context.Context, name string, addr netip.Addr) (open bool, err error)
+	// Watch tells of changes after which it may be worth while to call them.
+	Watch(ctx context.Context) (<-chan struct{}, error)
 	// Taps are this bangerd's.
 	Taps(ctx context.Context) ([]string, error)
 	// Claim makes these taps this bangerd's if they are nobody's.
@@ -252,6 +258,9 @@ func (m *Manager) facts(rec Record) facts {
 	defer m.mu.Unlock()
 	inst := m.running[rec.ID]
 	f := facts{alive: inst != nil && inst.alive()}
+	if f.alive {
+		f.offline = inst.offline
+	}
 	if u := m.unreached[rec.ID]; u != nil {
 		f.unreached = u.reason
 	}

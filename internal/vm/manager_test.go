@@ -60,7 +60,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{driver: vmmtest.NewFake(nil), net: &fakeNetwork{}}
+	w := &world{driver: vmmtest.NewFake(nil), net: &fakeNetwork{changes: make(chan struct{}, 1)}}
 	drive := filepath.Join(dir, "drive")
 	if err := os.WriteFile(drive, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,9 @@ type fakeNetwork struct {
 	taps    []string
 	subnet  netip.Prefix          // zero: 172.16.0.0/29
 	guarded map[string]netip.Addr // by tap
+	closed  map[string]bool       // taps that no VMM has open
 	fail    error
+	changes chan struct{} // what Watch returns
 }
 
 func (n *fakeNetwork) state() (bool, []string) {
@@ -237,6 +239,27 @@ func (n *fakeNetwork) DetachTap(_ context.Context, name string) error {
 	defer n.mu.Unlock()
 	n.taps = slices.DeleteFunc(n.taps, func(t string) bool { return t == name })
 	return nil
+}
+
+func (n *fakeNetwork) Mend(context.Context) error { return nil }
+
+func (n *fakeNetwork) MendTap(ctx context.Context, name string, addr netip.Addr) (bool, error) {
+	if err := n.AttachTap(ctx, name, addr); err != nil {
+		return false, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.closed[name], nil
+}
+
+func (n *fakeNetwork) Watch(context.Context) (<-chan struct{}, error) { return n.changes, nil }
+
+// harm changes the network as others would, whom the host tells of.
+func (n *fakeNetwork) harm(change func()) {
+	n.mu.Lock()
+	change()
+	n.mu.Unlock()
+	n.changes <- struct{}{}
 }
 
 func (n *fakeNetwork) Taps(context.Context) ([]string, error) {

@@ -60,6 +60,7 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 	if err := m.reconcileNetwork(ctx, recs); err != nil {
 		m.log.Error("put the network right", "err", err)
 	}
+	m.keepNetwork()
 	return nil
 }
 
@@ -131,7 +132,7 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	inst := m.track(rec, driver, machine)
 	m.log.Info("adopted a running VM", "vm", rec.Name, "pid", rec.Handle.PID)
 	inst.followClock()
-	m.reattachLate(ctx, rec)
+	m.reattachLate(ctx, inst)
 	switch {
 	case rec.Stopping:
 		m.finishStop(rec)
@@ -246,28 +247,17 @@ func (m *Manager) reconcileNetwork(ctx context.Context, recs []Record) error {
 	if err := m.cfg.Network.Up(ctx); err != nil {
 		return err
 	}
-	for _, rec := range recs {
-		if m.facts(rec).alive {
-			m.reattach(ctx, rec)
-		}
-	}
+	m.mendAll(ctx)
 	return nil
 }
 
-// reattach puts the tap of a running VM right: an older bangerd may have made
-// it, with fewer rules. The caller holds netMu.
-func (m *Manager) reattach(ctx context.Context, rec Record) {
-	if err := m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP); err != nil {
-		m.log.Error("put the network of a VM right", "vm", rec.Name, "err", err)
-	}
-}
-
-// reattachLate is reattach for a VM that was adopted later than the others.
-func (m *Manager) reattachLate(ctx context.Context, rec Record) {
+// reattachLate puts right the network of a VM that was adopted later than the
+// others.
+func (m *Manager) reattachLate(ctx context.Context, inst *instance) {
 	m.netMu.Lock()
 	defer m.netMu.Unlock()
 	if m.connected {
-		m.reattach(ctx, rec)
+		m.mend(ctx, inst)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type facts struct {
 	alive     bool      // its VMM process exists, and bangerd is connected to it
 	unreached string    // why bangerd isn't connected to a VMM that may exist; "" if there is none
+	offline   string    // why a VM that runs has no network; "" if it has one
 	operation operation // what is being done to it, if anything
 }
 
@@ -115,6 +116,8 @@ func whyState(rec Record, f facts, state api.State) string {
 		return f.unreached
 	case state == api.StateStopped:
 		return rec.StopReason
+	case f.offline != "" && (state == api.StateRunning || state == api.StateStarting):
+		return fmt.Sprintf("its network is lost (%s); unless it comes back, banger vm restart %s gives it a new one", f.offline, rec.Name)
 	case state == api.StateStarting && f.operation == opNone:
 		return fmt.Sprintf("the guest wasn't seen to finish booting; see banger vm logs %s", rec.Name)
 	}

@@ -112,6 +112,17 @@ func (p *Process) watch() {
 	}
 }
 
+// ended tells whether the process has ended, also if nobody has seen it yet.
+func (p *Process) ended() bool {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ended := false
+	err = conn.Control(func(fd uintptr) { ended = pidfdReadable(fd) })
+	return err == nil && ended
+}
+
 func pidfdReadable(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {

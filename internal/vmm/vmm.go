@@ -65,6 +65,9 @@ type Machine interface {
 	// PowerOff asks the guest to shut down by way of the virtual hardware. The
 	// guest may ignore it; the caller waits for Done and then calls Kill.
 	PowerOff(ctx context.Context) error
+	// ReattachTap connects the VMM to the tap of its Spec, which was removed and
+	// made anew meanwhile. It returns ErrGone when the VMM has ended.
+	ReattachTap() error
 	// Kill ends the VMM at once and returns when it is gone.
 	Kill(ctx context.Context) error
 	// Close lets go of the machine without ending it.

@@ -4,10 +4,9 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-)
 
-// tapFlags are those with which Firecracker opens a tap.
-const tapFlags = unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR
+	"banger/internal/vmm"
+)
 
 // giveTap makes a user and the group of the same number the owners of a tap,
 // which lets them open it without any capability. A tap that has an owner and a
@@ -23,7 +22,7 @@ func giveTap(name string, uid int) error {
 		return fmt.Errorf("give tap %s to the jail: open /dev/net/tun: %w", name, err)
 	}
 	defer unix.Close(fd)
-	ifreq.SetUint16(tapFlags)
+	ifreq.SetUint16(vmm.TapFlags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifreq); err != nil {
 		return fmt.Errorf("give tap %s to the jail: open it: %w", name, err)
 	}

@@ -181,6 +181,9 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 	return m.api.do(ctx, put("/actions", instanceAction{actionCtrlAltDel}), nil)
 }
 
+// ReattachTap connects Firecracker to its tap, after that was removed and made anew.
+func (m *Machine) ReattachTap() error { return m.process.ReattachTap(m.spec.NIC.Tap) }
+
 // Kill ends Firecracker at once. What the guest has not flushed to its disk is
 // lost.
 func (m *Machine) Kill(ctx context.Context) error {

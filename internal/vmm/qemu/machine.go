@@ -202,6 +202,9 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 	return m.qmp.Execute(ctx, "system_powerdown", nil, nil)
 }
 
+// ReattachTap connects QEMU to its tap, after that was removed and made anew.
+func (m *Machine) ReattachTap() error { return m.process.ReattachTap(m.spec.NIC.Tap) }
+
 // Kill ends QEMU at once. What the guest has not flushed to its disk is lost.
 func (m *Machine) Kill(ctx context.Context) error {
 	m.mu.Lock()

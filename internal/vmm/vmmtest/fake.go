@@ -29,6 +29,7 @@ type Fake struct {
 	vms      map[string]*VM // by Spec.ID; the latest of each
 	startErr error
 	onAdopt  func(context.Context, vmm.Spec) error
+	reattach func(tap string) error
 }
 
 // NewFake returns a driver. boot is called once for each VM that starts, on a
@@ -55,6 +56,14 @@ func (f *Fake) OnAdopt(call func(context.Context, vmm.Spec) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.onAdopt = call
+}
+
+// OnReattachTap says what becomes of a VMM that is connected to its tap anew; at
+// first that succeeds.
+func (f *Fake) OnReattachTap(call func(tap string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reattach = call
 }
 
 // VM returns the VM that was last started under an id, or nil.
@@ -91,7 +100,7 @@ func (f *Fake) Start(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) {
 	f.vms[spec.ID] = vm
 	f.mu.Unlock()
 	go vm.run(f.boot)
-	return newMachine(ctx, vm), nil
+	return f.newMachine(ctx, vm), nil
 }
 
 // Adopt connects to a VM that this Fake has started.
@@ -115,20 +124,21 @@ func (f *Fake) Adopt(ctx context.Context, spec vmm.Spec, h vmm.Handle) (vmm.Mach
 	if vm == nil || vm.handle != h {
 		return nil, fmt.Errorf("adopt fake VMM: process %d is none of this driver's", h.PID)
 	}
-	return newMachine(ctx, vm), nil
+	return f.newMachine(ctx, vm), nil
 }
 
 // machine is a connection to a VM.
 type machine struct {
+	fake *Fake
 	vm   *VM
 	done chan struct{}
 	stop context.CancelFunc
 	wait sync.WaitGroup
 }
 
-func newMachine(ctx context.Context, vm *VM) *machine {
+func (f *Fake) newMachine(ctx context.Context, vm *VM) *machine {
 	life, stop := context.WithCancel(context.WithoutCancel(ctx)) // it outlives the call
-	m := &machine{vm: vm, done: make(chan struct{}), stop: stop}
+	m := &machine{fake: f, vm: vm, done: make(chan struct{}), stop: stop}
 	m.wait.Go(func() { vmm.KeepLogsBounded(life, vm.log, vm.Spec.Console) })
 	m.wait.Go(func() {
 		select {
@@ -155,6 +165,16 @@ func (m *machine) PowerOff(context.Context) error {
 	m.vm.mu.Unlock()
 	go press()
 	return nil
+}
+
+func (m *machine) ReattachTap() error {
+	m.fake.mu.Lock()
+	reattach := m.fake.reattach
+	m.fake.mu.Unlock()
+	if reattach == nil {
+		return nil
+	}
+	return reattach(m.vm.Spec.NIC.Tap)
 }
 
 func (m *machine) Kill(ctx context.Context) error {

@@ -1,0 +1,90 @@
+package vm
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/network"
+	"banger/internal/vmm"
+)
+
+// reason is why a VM is in its state.
+func (w *world) reason(t *testing.T, name string) string {
+	t.Helper()
+	vm, err := w.Get(t.Context(), name)
+	if err != nil || vm.State != api.StateRunning {
+		t.Errorf("%+v, %v", vm, err)
+	}
+	return vm.Reason
+}
+
+// wantOffline checks that a VM without a network is shown as such, and can be
+// reached nevertheless.
+func (w *world) wantOffline(t *testing.T, name, why string) {
+	t.Helper()
+	waitFor(t, func() bool { return strings.Contains(w.reason(t, name), why) })
+	for _, words := range []string{"its network is lost", "banger vm restart " + name} {
+		if got := w.reason(t, name); !strings.Contains(got, words) {
+			t.Errorf("%q isn't in %q", words, got)
+		}
+	}
+	conn, err := w.Dial(t.Context(), name, guest.PortSSH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLostNetwork: a VM that has lost its tap is connected to it again, or is
+// shown as what it is until that succeeds; whether bangerd runs at the time or
+// starts later.
+func TestLostNetwork(t *testing.T) {
+	w := newWorld(t)
+	vm := w.create(t, api.CreateVM{Name: "web"})
+	w.create(t, api.CreateVM{Name: "other"})
+	tap := network.TapName(vm.ID)
+	harm := func() { w.net.closed = map[string]bool{tap: true} }
+	succeed := func(got string) error {
+		w.net.mu.Lock()
+		defer w.net.mu.Unlock()
+		delete(w.net.closed, got)
+		return nil
+	}
+	mended := func() bool {
+		w.net.mu.Lock()
+		defer w.net.mu.Unlock()
+		return len(w.net.closed) == 0
+	}
+
+	w.driver.OnReattachTap(succeed)
+	w.net.harm(harm)
+	waitFor(t, mended)
+	w.driver.OnReattachTap(func(string) error { return errors.New("no descriptor") })
+	w.net.harm(harm)
+	w.wantOffline(t, "web", "no descriptor")
+	w.restart(t)
+	w.wantOffline(t, "web", "no descriptor")
+	w.driver.OnReattachTap(succeed)
+	w.restart(t)
+	if got := w.reason(t, "web"); !mended() || got != "" {
+		t.Errorf("after bangerd's start: %v, %q", mended(), got)
+	}
+
+	w.net.harm(func() { w.net.fail = errors.New("the host has an interface of that name") })
+	w.wantOffline(t, "web", "of that name")
+	w.net.harm(func() { w.net.fail = nil })
+	waitFor(t, func() bool { return w.reason(t, "web") == "" && w.reason(t, "other") == "" })
+
+	// One that is just ending has lost nothing.
+	w.driver.OnReattachTap(func(string) error { return vmm.ErrGone })
+	w.net.harm(harm)
+	waitFor(t, func() bool { return len(w.net.changes) == 0 })
+	if got := w.reason(t, "web"); got != "" {
+		t.Errorf("%q", got)
+	}
+}
