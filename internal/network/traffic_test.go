@@ -42,8 +42,10 @@ func newLab(t *testing.T) *lab {
 		if err := configure("eth0", netip.MustParsePrefix("203.0.113.2/24"), netip.Addr{}); err != nil {
 			return err
 		}
-		if err := configure("eth0", netip.MustParsePrefix("203.0.113.77/24"), netip.Addr{}); err != nil {
-			return err
+		for _, other := range []string{"203.0.113.77/24", "169.254.169.254/32"} {
+			if err := configure("eth0", netip.MustParsePrefix(other), netip.Addr{}); err != nil {
+				return err
+			}
 		}
 		// It knows the way to the VMs, so that only rules can be in it.
 		return errors.Join(route("172.16.0.0/24", "203.0.113.1"), route("198.51.100.7/32", "203.0.113.1"))
@@ -86,6 +88,7 @@ func TestTraffic(t *testing.T) {
 		"VM to the host's service at the gateway":  func(d time.Duration) (string, error) { return l.a.dial("", "172.16.0.1:80", d) },
 		"VM to the host's service at another addr": func(d time.Duration) (string, error) { return l.a.dial("", "203.0.113.1:80", d) },
 		"VM to an address of the host elsewhere":   func(d time.Duration) (string, error) { return l.a.dial("", "203.0.113.77:80", d) },
+		"VM to a cloud's metadata":                 func(d time.Duration) (string, error) { return l.a.dial("", "169.254.169.254:80", d) },
 		"VM to the internet with a false source":   func(d time.Duration) (string, error) { return l.a.dial("198.51.100.7", "203.0.113.2:80", d) },
 		"the outside to a VM":                      func(d time.Duration) (string, error) { return l.outside.dial("", addrB+":80", d) },
 		"the outside to the gateway's address":     func(d time.Duration) (string, error) { return l.outside.dial("", "172.16.0.1:80", d) },

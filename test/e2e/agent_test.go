@@ -75,6 +75,23 @@ func TestNoDescriptorOfTheAgent(t *testing.T) {
 	})
 }
 
+// TestAgentListensNowhere: no socket of the agent's has an address of the guest's
+// network.
+func TestAgentListensNowhere(t *testing.T) {
+	once(t, func(t *testing.T, h *host) {
+		h.create(t, "quiet")
+		for _, part := range []string{"supervise", "work"} {
+			pid := h.agentPID(t, "quiet", part)
+			open := h.guestSays(t, "quiet", `cd /proc/`+pid+` && for socket in $(readlink fd/* | sed -n 's/^socket:.\(.*\).$/\1/p'); do
+				cat net/tcp* net/udp* net/raw* | awk -v socket=$socket '$10 == socket'
+			done`)
+			if open != "" {
+				t.Errorf("%s has sockets of the network:\n%s", part, open)
+			}
+		}
+	})
+}
+
 // TestOutOfMemory: a command that takes all memory is ended, and nothing else.
 func TestOutOfMemory(t *testing.T) {
 	once(t, func(t *testing.T, h *host) {
