@@ -29,6 +29,9 @@ func setUpKernel(config guest.BootConfig, log *slog.Logger) error {
 			log.Warn("seed random numbers", "err", err) // the kernel has other sources
 		}
 	}
+	if err := raiseLimits("/proc/sys"); err != nil {
+		log.Warn("raise the kernel's limits", "err", err) // most programs do without
+	}
 	if config.Hostname != "" {
 		if err := unix.Sethostname([]byte(config.Hostname)); err != nil {
 			return fmt.Errorf("set host name %q: %w", config.Hostname, err)

@@ -203,8 +203,13 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	if err := r.check(); err != nil {
 		return none, err
 	}
-	if init == "" {
-		if err := mountIn(root, "/run", "tmpfs", "mode=0755"); err != nil {
+	if init == "" || r.Systemd { // which leaves what is mounted there
+		if err := mountIn(root, "/run", "tmpfs", runOptions); err != nil {
+			return none, err
+		}
+	}
+	if r.Systemd {
+		if err := raiseUnitLimits(root); err != nil {
 			return none, err
 		}
 	}
@@ -218,6 +223,9 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	}
 	return bootedRoot{newRoot, r, warnings}, nil
 }
+
+// runOptions are those with which systemd mounts /run.
+const runOptions = "mode=0755,size=20%,nr_inodes=800k"
 
 // makeWorkDir makes an image's working directory, which needn't be there: a
 // container's would be made as well.
