@@ -123,6 +123,14 @@ type Version struct {
 	// Problems are what keeps it or its VMs from working as they should, a
 	// sentence each.
 	Problems []string `json:"problems,omitempty"`
+	Process  *Process `json:"process,omitempty"` // nil if the host doesn't tell
+}
+
+// Process is what the daemon takes of the host at the moment, without its VMs.
+type Process struct {
+	Goroutines  int   `json:"goroutines"`
+	OpenFiles   int   `json:"open_files"`   // sockets, pipes and the like included
+	MemoryBytes int64 `json:"memory_bytes"` // that is resident
 }
 
 // Host is what the daemon found out about the machine that it runs on.

@@ -13,13 +13,14 @@ import (
 
 // daemonStatus is what daemon status --json prints.
 type daemonStatus struct {
-	Running       bool     `json:"running"`
-	PID           int      `json:"pid,omitempty"`
-	Version       string   `json:"version,omitempty"`
-	ClientVersion string   `json:"client_version"`
-	Socket        string   `json:"socket"`
-	Log           string   `json:"log"`
-	Problems      []string `json:"problems,omitempty"`
+	Running       bool         `json:"running"`
+	PID           int          `json:"pid,omitempty"`
+	Version       string       `json:"version,omitempty"`
+	ClientVersion string       `json:"client_version"`
+	Socket        string       `json:"socket"`
+	Log           string       `json:"log"`
+	Problems      []string     `json:"problems,omitempty"`
+	Process       *api.Process `json:"process,omitempty"`
 }
 
 func newDaemonStatus(e *env) *cobra.Command {
@@ -27,7 +28,7 @@ func newDaemonStatus(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "status",
 		Short:             "Tell whether bangerd runs",
-		Long:              "Tell whether bangerd runs, and what keeps its VMs from working as they should,\nwithout starting it. If it doesn't run, the exit status is 3.",
+		Long:              "Tell whether bangerd runs, what it takes of the host, and what keeps its VMs\nfrom working as they should, without starting it. If it doesn't run, the exit\nstatus is 3.",
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +50,7 @@ func runDaemonStatus(ctx context.Context, e *env, asJSON bool) error {
 	}
 	s := daemonStatus{
 		Running: err == nil, PID: v.PID, Version: v.Version, ClientVersion: e.version,
-		Socket: layout.Socket(), Log: layout.DaemonLog(), Problems: v.Problems,
+		Socket: layout.Socket(), Log: layout.DaemonLog(), Problems: v.Problems, Process: v.Process,
 	}
 	if err := printStatus(e, s, asJSON); err != nil {
 		return err
@@ -69,6 +70,10 @@ func printStatus(e *env, s daemonStatus, asJSON bool) error {
 	if s.Running {
 		heading = "bangerd is running"
 		rows = [][]string{{"pid:", fmt.Sprint(s.PID)}, {"version:", s.Version}}
+		if p := s.Process; p != nil {
+			rows = append(rows, []string{"memory:", dashBytes(p.MemoryBytes)},
+				[]string{"open files:", fmt.Sprint(p.OpenFiles)}, []string{"goroutines:", fmt.Sprint(p.Goroutines)})
+		}
 		if s.Version != s.ClientVersion {
 			e.notice("banger is version %s; to run the same bangerd: banger daemon restart", s.ClientVersion)
 		}

@@ -10,7 +10,11 @@ import (
 // routeDaemon registers the calls on bangerd itself.
 func (s *Server) routeDaemon() {
 	handle(s, api.GetVersion, func(context.Context, pathValues, api.None) (api.Version, error) {
-		return api.Version{Version: s.version, PID: os.Getpid(), Problems: s.hosts.Problems()}, nil
+		p, err := process()
+		if err != nil {
+			s.log.Warn("look at this process", "err", err)
+		}
+		return api.Version{Version: s.version, PID: os.Getpid(), Problems: s.hosts.Problems(), Process: p}, nil
 	})
 	handle(s, api.GetHost, func(ctx context.Context, _ pathValues, _ api.None) (api.Host, error) {
 		return s.hosts.Host(ctx)
