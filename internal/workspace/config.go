@@ -44,6 +44,9 @@ var partialSettings = []string{"extensions.partialclone", "remote.promisor", "re
 // sparseSettings go with a working tree that has only some of the files.
 var sparseSettings = []string{"core.sparsecheckout", "core.sparsecheckoutcone", "index.sparse"}
 
+// refStorageSetting tells whether refs are files or in tables.
+const refStorageSetting = "extensions.refstorage"
+
 // setting is one value of git's configuration, see git-config(1).
 type setting struct {
 	section string // lower case
@@ -74,7 +77,7 @@ func (r *repository) readSettings(ctx context.Context, tmp string) error {
 	if s := r.ownSetting("extensions.objectformat"); s != "" {
 		r.format = s
 	}
-	if s := r.ownSetting("extensions.refstorage"); s != "" && s != "files" && s != "reftable" {
+	if s := r.ownSetting(refStorageSetting); s != "" && s != "files" && s != "reftable" {
 		return api.Errorf(api.CodeInvalid, "%s stores its refs in an unknown way, %q", r.top, s).
 			WithHint("git clone it and use the clone")
 	}
@@ -214,7 +217,8 @@ func lastSetting(settings []setting, key string) string {
 type configFor int
 
 const (
-	configOfView  configFor = iota // git's work on the host
+	configOfView  configFor = iota // git's work on the host with the repository
+	configOfBuild                  // git's work on the host with the guest's copy
 	configOfCopy                   // the guest
 	configOfClean                  // the guest, with a clean checkout, which is never a sparse one
 )
@@ -228,11 +232,12 @@ func (r *repository) config(purpose configFor) []byte {
 		extensions = append(extensions, setting{section: "extensions", name: "objectformat", value: r.format})
 	}
 	// On the host, git is not to fetch what is missing.
-	partial := purpose != configOfView && r.isPartial()
+	onHost := purpose == configOfView || purpose == configOfBuild
+	partial := !onHost && r.isPartial()
 	if partial {
 		version = "1"
 	}
-	if s := r.ownSetting("extensions.refstorage"); s != "" && purpose == configOfView {
+	if s := r.ownSetting(refStorageSetting); s != "" && purpose == configOfView {
 		version = "1"
 		extensions = append(extensions, setting{section: "extensions", name: "refstorage", value: s})
 	}
@@ -254,7 +259,7 @@ func (r *repository) config(purpose configFor) []byte {
 		s.sub, s.value = withoutCredentials(s.sub), withoutCredentials(s.value)
 		settings = append(settings, s)
 	}
-	if purpose == configOfView {
+	if onHost {
 		return renderSettings(append(settings, r.userSettings()...))
 	}
 	settings = append(settings,

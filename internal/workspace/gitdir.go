@@ -61,7 +61,7 @@ func (g *gitDir) write(name string, data []byte) error { return writeFile(g.dir,
 // writeConfig writes a configuration without a word about remotes that have
 // what is missing, so that git doesn't ask them meanwhile.
 func (g *gitDir) writeConfig(context.Context) error {
-	return g.write("config", g.repo.config(configOfView))
+	return g.write("config", g.repo.config(configOfBuild))
 }
 
 func (g *gitDir) writeGuestConfig(context.Context) error {

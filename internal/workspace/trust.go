@@ -83,6 +83,9 @@ func (r *repository) isDeclaredSafe() bool {
 
 // checkWorktree checks that git directory and working tree belong together.
 func (r *repository) checkWorktree() error {
+	if isTrue(r.ownSetting("core.bare")) && !r.isLinked() {
+		return r.bareError()
+	}
 	if own := r.ownSetting("core.worktree"); own != "" && !r.isLinked() {
 		tree, err := filepath.EvalSymlinks(absolute(r.gitDir, own))
 		switch {
@@ -94,10 +97,6 @@ func (r *repository) checkWorktree() error {
 		}
 	}
 	if !r.isOutside() {
-		if isTrue(r.ownSetting("core.bare")) {
-			return api.Errorf(api.CodeInvalid, "%s is a bare repository: there is no working tree to copy", r.top).
-				WithHint("git clone it and use the clone")
-		}
 		return nil
 	}
 	if r.isWorktreeOf() || r.isSafe(r.gitDir) && r.isSafe(r.commonDir) {
@@ -105,6 +104,16 @@ func (r *repository) checkWorktree() error {
 	}
 	return api.Errorf(api.CodeInvalid, "%s leads to the repository %s, which knows nothing of it", filepath.Join(r.top, ".git"), r.gitDir).
 		WithHint("if they belong together: %s", r.repairCommand())
+}
+
+// bareError is the error for a repository that has no working tree of its own. It
+// may have linked ones, in any place.
+func (r *repository) bareError() error {
+	err := api.Errorf(api.CodeInvalid, "%s is a bare repository: there is no working tree to copy", r.top)
+	if exists(filepath.Join(r.gitDir, "worktrees")) {
+		return err.WithHint("use one of its worktrees, which `git -C %s worktree list` shows", r.gitDir)
+	}
+	return err.WithHint("git clone it and use the clone")
 }
 
 // isWorktreeOf reports whether this is a linked worktree that the common

@@ -67,8 +67,8 @@ func (r *repository) copyFiles() error {
 	defer common.Close()
 	for _, step := range []func() error{
 		func() error { return copyHeads(own, r.view.dir) },
-		func() error { return copyRefs(own, r.view.dir) },
-		func() error { return copyRefs(common, r.view.common) },
+		func() error { return r.copyRefs(own, r.view.dir) },
+		func() error { return r.copyRefs(common, r.view.common) },
 		func() error { return copyEssential(common, "packed-refs", r.view.common, maxPackedRefs) },
 		func() error { return copyEssential(common, "shallow", r.view.common, maxStateFile) },
 		func() error { return copyTables(own, r.view.dir) },
@@ -114,8 +114,12 @@ func copyHeads(root *os.Root, to string) error {
 	return nil
 }
 
-// copyRefs copies loose refs.
-func copyRefs(root *os.Root, to string) error {
+// copyRefs copies loose refs. Where refs are in tables, there are none, and a
+// file is in the way of older gits.
+func (r *repository) copyRefs(root *os.Root, to string) error {
+	if r.ownSetting(refStorageSetting) == "reftable" {
+		return nil
+	}
 	if info, err := root.Lstat("refs"); err != nil || !info.IsDir() {
 		if err == nil {
 			return badGitFile(root, "refs", errNotRegular)
