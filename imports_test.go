@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"internal/doctor":      {"internal/api", "internal/paths", "internal/rootless"},
 	"internal/catalog":     {"internal/api", "internal/weburl"},
 	"internal/instance":    {"internal/api"},
+	"internal/room":        {"internal/api"},
 
 	"internal/guest/halfclose": {},
 	"internal/guest/serialmux": {},
@@ -48,12 +49,12 @@ var mayImport = map[string][]string{
 		"internal/mmdebstrap"},
 	"internal/vmm":       {"internal/api", "internal/guest", "internal/procid"},
 	"internal/diskusage": {"internal/api", "internal/paths"},
-	"internal/download":  {"internal/api", "internal/hosttool", "internal/weburl"},
+	"internal/download":  {"internal/api", "internal/hosttool", "internal/room", "internal/weburl"},
 	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool", "internal/weburl", "internal/regularfile"},
 	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/filelock", "internal/hosttool"},
 
 	// Images of OCI registries: pulled, flattened, written as ext4.
-	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/weburl"},
+	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/room", "internal/weburl"},
 	"internal/image/oci/flatten":   {"internal/api"},
 	"internal/image/oci/layertest": {}, // for tests only
 	"internal/image/ext4":          {"internal/api"},
@@ -61,7 +62,7 @@ var mayImport = map[string][]string{
 
 	// What building kernels and images has in common.
 	"internal/hosttool":   {"internal/api"},
-	"internal/depot":      {"internal/api", "internal/hosttool"},
+	"internal/depot":      {"internal/api", "internal/hosttool", "internal/room"},
 	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
 
 	"internal/vmm/kvmprobe":    {"internal/api"},

@@ -15,6 +15,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"banger/internal/room"
 )
 
 // tempPrefix starts the names of directories that are being made. Names of
@@ -55,7 +57,7 @@ type Depot[T any] struct {
 // error matches fs.ErrNotExist if the directory, or a file in it, is missing.
 func New[T any](dir string, load func(dir string) (T, error), log *slog.Logger) *Depot[T] {
 	return &Depot[T]{
-		dir: dir, load: load, free: freeSpace, log: log,
+		dir: dir, load: load, free: room.Free, log: log,
 		runs: make(map[string]*run), holds: make(map[string]*hold),
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"banger/internal/api"
+	"banger/internal/room"
 )
 
 // A build that would fill the host's disk is stopped, and nothing of it stays.
@@ -18,16 +19,16 @@ func TestBuildLeavesRoom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d, dir := newDepot(t)
 			var free atomic.Int64
-			free.Store(reserve)
+			free.Store(room.Reserve)
 			d.free = func(string) (int64, error) { return free.Load(), nil }
 			if atOnce {
-				free.Store(reserve - 1)
+				free.Store(room.Reserve - 1)
 			}
 			_, err := d.Ensure(t.Context(), "big", nil, Job{Build: func(ctx context.Context, dir string, _ Report) error {
 				if err := os.WriteFile(filepath.Join(dir, "content"), []byte("x"), 0o600); err != nil {
 					return err
 				}
-				free.Store(reserve - 1)
+				free.Store(room.Reserve - 1)
 				<-ctx.Done()
 				return ctx.Err()
 			}})
@@ -36,14 +37,5 @@ func TestBuildLeavesRoom(t *testing.T) {
 			}
 			checkEmpty(t, dir)
 		})
-	}
-}
-
-func TestFreeSpace(t *testing.T) {
-	if free, err := freeSpace(t.TempDir()); err != nil || free <= 0 {
-		t.Errorf("%d, %v", free, err)
-	}
-	if _, err := freeSpace("/nonexistent"); err == nil {
-		t.Error("what isn't there has room")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/hosttool"
+	"banger/internal/room"
 )
 
 // Ensure returns the directory of that name and makes it by job if it is
@@ -208,7 +209,10 @@ func (d *Depot[T]) build(ctx context.Context, name string, fill func(context.Con
 			d.log.Warn("leave the rest of a replaced directory to the next start", "dir", temp, "err", rmErr)
 		}
 	}()
-	ctx, stop := d.watchRoom(ctx)
+	ctx, stop := room.Limit{
+		Dir: d.dir, Free: d.free,
+		Hint: "make room there and try again; nothing was left behind",
+	}.Watch(ctx)
 	defer stop()
 	err = fill(ctx, temp, r.progress.report)
 	if ctx.Err() != nil {

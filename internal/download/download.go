@@ -22,6 +22,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/hosttool"
+	"banger/internal/room"
 	"banger/internal/weburl"
 )
 
@@ -33,6 +34,8 @@ type Options struct {
 	Client   *http.Client            // nil: one that takes proxies from the environment
 	Log      *slog.Logger            // nil: none
 	Retry    *Retry                  // nil: DefaultRetry
+
+	Free func(dir string) (int64, error) // for tests; nil: room.Free
 }
 
 // Waiting for another download of the same file: how often to look.
@@ -49,8 +52,8 @@ const (
 // File waits for it and takes its result.
 //
 // A file that can't be had, that is longer than MaxBytes, or that isn't what
-// SHA256 says, is an *api.Error, and so is a full disk; of the latter three
-// nothing stays.
+// SHA256 says, is an *api.Error, and so is a disk that is full but for what
+// room.Limit leaves; of the latter three nothing stays.
 func File(ctx context.Context, rawURL, path string, o Options) error {
 	u, err := parse(rawURL)
 	if err != nil {
@@ -97,6 +100,12 @@ func (t *transfer) into(ctx context.Context, f *os.File, path string, before fs.
 	if err != nil || there {
 		return errors.Join(err, dropIfEmpty(f))
 	}
+	limit := room.Limit{
+		Dir: filepath.Dir(path), Free: t.Free,
+		Hint: "make room there and try again; nothing was left behind",
+	}
+	ctx, stop := limit.Watch(ctx)
+	defer stop()
 	err = t.download(ctx, f)
 	if err == nil {
 		err = finish(f, path)
@@ -106,7 +115,9 @@ func (t *transfer) into(ctx context.Context, f *os.File, path string, before fs.
 	}
 	full := hosttool.NoSpace(err, filepath.Dir(path))
 	var useless *uselessError
-	if full != err || errors.As(err, &useless) { //nolint:errorlint // whether NoSpace took it for its own
+	// On this disk, or on another one that the caller watches.
+	var noRoom *room.FullError
+	if full != err || errors.As(err, &useless) || errors.As(err, &noRoom) { //nolint:errorlint // whether NoSpace took it for its own
 		if rmErr := dropPartial(f); rmErr != nil {
 			return errors.Join(full, rmErr)
 		}

@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"banger/internal/api"
+	"banger/internal/room"
 )
 
 func TestFile(t *testing.T) {
@@ -280,6 +282,37 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	checkNames(t, dir)
+}
+
+// What a server sends without end stops at the reserve, on the disk of the
+// download or on that of the result, and leaves nothing.
+func TestDownloadLeavesRoom(t *testing.T) {
+	for name, own := range map[string]bool{"of the download": true, "of the result": false} {
+		t.Run(name, func(t *testing.T) {
+			var here, there atomic.Int64
+			here.Store(room.Reserve)
+			there.Store(room.Reserve)
+			endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Write(make([]byte, 1<<20))
+				w.(http.Flusher).Flush()
+				if own {
+					here.Store(room.Reserve - 1)
+				} else {
+					there.Store(room.Reserve - 1)
+				}
+				<-r.Context().Done()
+			}))
+			t.Cleanup(endless.Close)
+			dir := t.TempDir()
+			o := Options{Retry: quick, Free: func(string) (int64, error) { return here.Load(), nil }}
+			ctx, stop := room.Limit{Dir: "/there", Free: func(string) (int64, error) { return there.Load(), nil }}.Watch(t.Context())
+			defer stop()
+			if err := File(ctx, endless.URL, filepath.Join(dir, "file"), o); !errors.Is(err, api.ErrHost) || !strings.Contains(err.Error(), "512 MiB") {
+				t.Errorf("got %v", err)
+			}
+			checkNames(t, dir)
+		})
+	}
 }
 
 func TestRedirects(t *testing.T) {

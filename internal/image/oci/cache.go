@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/room"
 )
 
 // partialSuffix ends the names of blobs that aren't complete.
@@ -71,6 +75,10 @@ func (c *cache) fill(ctx context.Context, desc v1.Descriptor, path string, progr
 		return nil, errors.Join(err, dropIfEmpty(f))
 	}
 	if err := c.fetch(ctx, desc, f, progress); err != nil {
+		var full *room.FullError
+		if errors.As(context.Cause(ctx), &full) {
+			return nil, errors.Join(full, drop(f)) // whole layers are worth their room, parts aren't
+		}
 		return nil, errors.Join(err, dropIfEmpty(f))
 	}
 	if err := f.Sync(); err != nil {
@@ -97,10 +105,30 @@ func dropIfEmpty(f *os.File) error {
 	if err != nil || info.Size() > 0 {
 		return err
 	}
+	return drop(f)
+}
+
+// drop removes a partial file. Its lock is still held.
+func drop(f *os.File) error {
 	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove an empty partial file: %w", err)
+		return fmt.Errorf("remove a partial file: %w", err)
 	}
 	return nil
+}
+
+// missing returns how many bytes of each blob aren't there yet.
+func (c *cache) missing(descs []v1.Descriptor) []int64 {
+	sizes := make(map[v1.Hash]int64) // the same blob may be listed twice
+	for _, desc := range descs {
+		path := filepath.Join(c.dir, desc.Digest.Algorithm, desc.Digest.Hex)
+		sizes[desc.Digest] = desc.Size
+		for _, name := range []string{path, path + partialSuffix} {
+			if info, err := os.Stat(name); err == nil {
+				sizes[desc.Digest] = max(0, desc.Size-info.Size())
+			}
+		}
+	}
+	return slices.Collect(maps.Values(sizes))
 }
 
 // take opens and locks the file of a complete blob. The result is nil if there

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"banger/internal/api"
 	lt "banger/internal/image/oci/layertest"
+	"banger/internal/room"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -272,5 +274,42 @@ func TestDamagedBlobIsFetchedAgain(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(img.Layers[0].Path); lt.Digest(got) != lt.Digest(blob) {
 		t.Error("the damaged layer is still there")
+	}
+}
+
+// A registry that lists more than the disk has room for is refused before any
+// of it is fetched, and one that fills the disk meanwhile is stopped.
+func TestPullLeavesRoom(t *testing.T) {
+	for name, before := range map[string]bool{"at the start": true, "meanwhile": false} {
+		t.Run(name, func(t *testing.T) {
+			reg := newTestRegistry(t)
+			ref, desc, blob := oneLayer(t, reg)
+			var free atomic.Int64
+			free.Store(room.Reserve + desc.Size)
+			if before {
+				free.Add(-1)
+			}
+			count := reg.faulty(desc, func(_ int64, w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", strconv.Itoa(len(blob)))
+				w.Write(blob[:1<<20])
+				w.(http.Flusher).Flush()
+				free.Store(room.Reserve - 1)
+				<-r.Context().Done()
+			})
+			cache := t.TempDir()
+			_, err := pullFast(t, ref, Options{
+				CacheDir: cache, Platform: "linux/amd64",
+				Free: func(string) (int64, error) { return free.Load(), nil },
+			})
+			if !errors.Is(err, api.ErrHost) || !strings.Contains(api.AsError(err).Hint, "kept") {
+				t.Errorf("got %v", err)
+			}
+			if before != (count.Load() == 0) {
+				t.Errorf("%d requests for the layer", count.Load())
+			}
+			if left, err := filepath.Glob(filepath.Join(cache, "*/*"+partialSuffix)); len(left) > 0 || err != nil {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/image/oci/flatten"
+	"banger/internal/room"
 	"banger/internal/weburl"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -53,6 +54,9 @@ type Options struct {
 	Transport http.RoundTripper
 	// Log gets what is tried again, and why; nil means nothing.
 	Log *slog.Logger
+	// Free returns how many bytes can be written below a directory; nil means
+	// room.Free. For tests.
+	Free func(dir string) (int64, error)
 }
 
 // Image is an image in the cache or in an archive.
@@ -83,7 +87,7 @@ func (i Image) Close() error {
 // Errors: api.CodeInvalid for a name, a platform or an image that makes no
 // sense and for missing rights, api.CodeNotFound if the registry has no such
 // image or the image no such platform, api.CodeHost if the registry can't be
-// reached or the disk is full.
+// reached or the disk has no room, but for what room.Limit leaves.
 func Pull(ctx context.Context, ref string, opts Options) (Image, error) {
 	p, err := newPuller(ref, opts)
 	if err != nil {
@@ -139,6 +143,12 @@ func (p *puller) pull(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, p.explain(err)
 	}
+	limit := room.Limit{
+		Dir: p.opts.CacheDir, Free: p.opts.Free,
+		Hint: "make room there and pull again; layers that are complete are kept until `banger image prune`",
+	}
+	ctx, stop := limit.Watch(ctx)
+	defer stop()
 	cache := &cache{dir: p.opts.CacheDir, fetch: reg.download}
 	config, err := p.config(ctx, cache, m)
 	if err != nil {
@@ -147,6 +157,9 @@ func (p *puller) pull(ctx context.Context) (Image, error) {
 	step.Finished, step.Millis = true, time.Since(start).Milliseconds()
 	p.opts.Progress.Report(step)
 
+	if err := limit.Check(cache.missing(m.Layers)...); err != nil {
+		return Image{}, err
+	}
 	layers, held, err := p.layers(ctx, cache, m, config)
 	if err != nil {
 		return Image{}, p.explain(err)
