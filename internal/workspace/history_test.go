@@ -207,6 +207,68 @@ func TestUnreachableObjectsStayOnTheHost(t *testing.T) {
 	}
 }
 
+// Packs that are sent as they are don't bring such a secret either, as far as
+// anything tells that the history was rewritten.
+func TestRewrittenHistoryStaysOnTheHost(t *testing.T) {
+	for name, rewrite := range map[string]func(t *testing.T, repo string){
+		"reflog": func(t *testing.T, repo string) {
+			run(t, repo, "reset", "-q", "--hard", "HEAD~1")
+			run(t, repo, "gc", "-q")
+		},
+		"cruft pack": func(t *testing.T, repo string) {
+			run(t, repo, "reset", "-q", "--hard", "HEAD~1")
+			run(t, repo, "reflog", "expire", "--expire=now", "--all")
+			run(t, repo, "gc", "-q", "--cruft", "--prune=never")
+		},
+		"HEAD of another worktree": func(t *testing.T, repo string) {
+			run(t, repo, "worktree", "add", "-q", "--detach", filepath.Join(t.TempDir(), "linked"))
+			run(t, repo, "reset", "-q", "--hard", "HEAD~1")
+			run(t, repo, "reflog", "expire", "--expire=now", "--all")
+			run(t, repo, "gc", "-q")
+		},
+		"ORIG_HEAD": func(t *testing.T, repo string) {
+			run(t, repo, "gc", "-q")
+			run(t, repo, "reset", "-q", "--hard", "HEAD~1")
+			run(t, repo, "reflog", "expire", "--expire=now", "--all")
+		},
+		"partial clone": func(t *testing.T, repo string) {
+			run(t, repo, "config", "extensions.partialClone", "origin")
+			run(t, repo, "config", "core.repositoryFormatVersion", "1")
+			run(t, repo, "reset", "-q", "--hard", "HEAD~1")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repo := newRepo(t)
+			write(t, repo, "secret", "secret\n")
+			commit(t, repo, "oops")
+			id := strings.TrimSpace(run(t, repo, "rev-parse", "HEAD:secret"))
+			rewrite(t, repo)
+			guest := pushBig(t, repo)
+			if _, err := tryRun(guest, "cat-file", "-e", id); err == nil {
+				t.Error("the secret is in the copy")
+			}
+			run(t, guest, "fsck", "--full", "--no-dangling")
+		})
+	}
+}
+
+// pushBig is push, for which every history is a big one.
+func pushBig(t *testing.T, repo string) string {
+	t.Helper()
+	plan, err := Inspect(t.Context(), api.Workspace{Path: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.big = 0
+	guest := filepath.Join(t.TempDir(), "guest")
+	err = plan.Push(t.Context(), func(_ context.Context, _ string, r io.Reader) error { return extract(guest, r) }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return guest
+}
+
 func TestPartialClone(t *testing.T) {
 	for _, filter := range []string{"blob:none", "tree:0"} {
 		t.Run(filter, func(t *testing.T) {
@@ -237,6 +299,9 @@ func TestPacksAreReused(t *testing.T) {
 	t.Parallel()
 	repo := newRepo(t)
 	run(t, repo, "gc", "-q")
+	write(t, repo, "rewritten", "what isn't packed tells nothing of the packs\n")
+	commit(t, repo, "rewritten")
+	run(t, repo, "reset", "-q", "--hard", "HEAD~1")
 	write(t, repo, "loose", "loose\n")
 	commit(t, repo, "loose")
 	run(t, repo, "tag", "-a", "-m", "loose", "loose")
@@ -245,16 +310,7 @@ func TestPacksAreReused(t *testing.T) {
 	write(t, repo, "staged", "staged\n")
 	run(t, repo, "add", "staged")
 
-	plan, err := Inspect(t.Context(), api.Workspace{Path: repo})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan.big = 0
-	guest := filepath.Join(t.TempDir(), "guest")
-	err = plan.Push(t.Context(), func(_ context.Context, _ string, r io.Reader) error { return extract(guest, r) }, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	guest := pushBig(t, repo)
 	checkSame(t, repo, guest)
 	packs := strings.Fields(run(t, guest, "count-objects", "-v"))
 	if i := slices.Index(packs, "packs:"); packs[i+1] != "2" {

@@ -39,7 +39,7 @@ func (g *gitDir) returnObjects(context.Context) error {
 // stash count, and no setting of the host's repository does.
 func (g *gitDir) pack(ctx context.Context) error {
 	if g.repo.isPartial() {
-		return g.packPresent(ctx)
+		return g.packPartial(ctx)
 	}
 	if reused, err := g.reusePacks(ctx); reused || err != nil {
 		return err
@@ -56,11 +56,12 @@ func (g *gitDir) packReachable(ctx context.Context, limits ...string) error {
 	return nil
 }
 
-// packPresent packs all objects that are there: in a partial clone the history
-// can't be followed, as it leads to missing ones. The pack is marked as one of
-// a promisor remote, from where git may fetch what it refers to.
-func (g *gitDir) packPresent(ctx context.Context) error {
-	list := g.git.process(ctx, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
+// packPartial packs what is there of what the new repository needs: in a
+// partial clone, some of it is missing. The pack is marked as one of a promisor
+// remote, from where git may fetch what it refers to.
+func (g *gitDir) packPartial(ctx context.Context) error {
+	selection := append([]string{"rev-list", "--objects", "--missing=allow-any", "--all", "--reflog", "--indexed-objects"}, g.tips...)
+	list := g.git.process(ctx, selection...)
 	ids, err := list.StdoutPipe()
 	if err != nil {
 		return fmt.Errorf("list objects: %w", err)

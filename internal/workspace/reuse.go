@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -21,9 +24,9 @@ const (
 	maxPacks = 64
 )
 
-// reusePacks has the repository's packs sent as they are, with whatever
-// unreachable objects are in them, and packs only what is not in them yet. It
-// reports false, having done nothing, where that doesn't pay or isn't safe.
+// reusePacks has the repository's packs sent as they are, and packs only what is
+// not in them yet. It reports false, having done nothing, where that doesn't pay
+// or isn't safe, or if there is a sign that they hold unreachable objects.
 //
 // The packs are opened now, as a git gc may remove them at any time.
 func (g *gitDir) reusePacks(ctx context.Context) (reused bool, err error) {
@@ -33,6 +36,9 @@ func (g *gitDir) reusePacks(ctx context.Context) (reused bool, err error) {
 	objects := g.repo.objects[0]
 	names, err := packNames(objects)
 	if err != nil || len(names) > maxPacks || !g.isBig(objects, names) {
+		return false, err
+	}
+	if dropped, err := g.packsHoldDropped(ctx, objects, names); dropped || err != nil {
 		return false, err
 	}
 	defer func() {
@@ -86,4 +92,85 @@ func (g *gitDir) isBig(objects string, names []string) bool {
 		}
 	}
 	return size >= g.big
+}
+
+// packsHoldDropped reports whether anything tells that there are objects in the
+// packs that the guest's repository doesn't need, such as a secret that was
+// taken out of the history again: a pack of what git found to be unreachable,
+// or a commit that only reflogs and the like still know. What has left no such
+// trace, such as a branch that was fetched and is gone at its origin, isn't
+// noticed.
+func (g *gitDir) packsHoldDropped(ctx context.Context, objects string, names []string) (bool, error) {
+	for _, name := range names {
+		if exists(filepath.Join(objects, "pack", name+".mtimes")) {
+			return true, nil
+		}
+	}
+	if g.repo.ownSetting(refStorageSetting) == "reftable" {
+		return true, nil // its reflogs aren't files
+	}
+	former, err := g.repo.formerCommits()
+	if err != nil {
+		return false, err
+	}
+	dropped, err := g.unneeded(ctx, former)
+	var failed *gitError
+	if errors.As(err, &failed) {
+		return true, nil // a part of what was dropped is gone already
+	}
+	if err != nil || dropped == 0 {
+		return false, err
+	}
+	// What isn't packed isn't sent.
+	loose, err := g.unneeded(ctx, former, "--unpacked")
+	return loose != dropped, err
+}
+
+// unneeded counts the commits that lead to those named by ids, of which some
+// may be gone, and that the new repository doesn't need.
+func (g *gitDir) unneeded(ctx context.Context, ids []string, limits ...string) (int, error) {
+	args := slices.Concat([]string{"rev-list", "--count", "--ignore-missing", "--stdin"}, limits, []string{"--not", "--all", "--reflog"}, g.tips)
+	out, err := g.git.filter(ctx, strings.NewReader(strings.Join(append(ids, ""), "\n")), args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		return 0, fmt.Errorf("git rev-list: unexpected count %q", out)
+	}
+	return n, nil
+}
+
+// formerCommits lists what the reflogs, HEAD and its like name, in all working
+// trees of the repository.
+func (r *repository) formerCommits() ([]string, error) {
+	ids := make(map[string]bool)
+	note := func(name string, e fs.DirEntry) error {
+		base, inLogs := path.Base(name), slices.Contains(strings.Split(name, "/"), "logs")
+		if !e.Type().IsRegular() || base != "HEAD" && !strings.HasSuffix(base, "_HEAD") && !inLogs {
+			return nil
+		}
+		data, err := readExtra(r.commonDir, name)
+		for word := range strings.FieldsSeq(string(data)) {
+			if r.isObjectID(word) && strings.Trim(word, "0") != "" {
+				ids[word] = true
+			}
+		}
+		return err
+	}
+	entries, err := os.ReadDir(r.commonDir)
+	if err != nil {
+		return nil, fmt.Errorf("read git directory: %w", err)
+	}
+	for _, e := range entries {
+		if err := note(e.Name(), e); err != nil {
+			return nil, err
+		}
+	}
+	for _, dir := range []string{"logs", "worktrees"} {
+		if err := walkFiles(r.commonDir, dir, note); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Collect(maps.Keys(ids)), nil
 }

@@ -20,7 +20,8 @@
 // Hooks, other reflogs than that of the stash, unreachable objects, Git LFS's
 // store, credentials and every other setting stay on the host. To find out
 // what is reachable takes long in a big history: from about 100,000 objects on
-// (see reuse.go), and in a partial clone, packs are copied with all they hold.
+// (see reuse.go), packs are copied with all they hold, unless something tells
+// that this includes what was dropped.
 //
 // # What isn't trusted
 //
