@@ -69,7 +69,7 @@ func (r *repository) readSettings(ctx context.Context, tmp string) error {
 			return err
 		}
 	}
-	if r.user, err = readUserSettings(ctx, r.gitDir, tmp); err != nil {
+	if r.user, err = readUserSettings(ctx, r.gitDir, own, tmp); err != nil {
 		return err
 	}
 	r.settings = append(slices.Clip(r.user), own...)
@@ -123,9 +123,10 @@ func readConfig(ctx context.Context, dir, name, tmp string) ([]setting, error) {
 	return parseSettings(out), nil
 }
 
-// readUserSettings reads the system's and the user's configuration. gitDir is
-// that of the repository, on which it can depend what they include.
-func readUserSettings(ctx context.Context, gitDir, tmp string) ([]setting, error) {
+// readUserSettings reads the system's and the user's configuration. On where
+// the repository's git directory is, and on the URLs in its own settings, can
+// depend what they include.
+func readUserSettings(ctx context.Context, gitDir string, own []setting, tmp string) ([]setting, error) {
 	if gitDir == "" {
 		gitDir = tmp
 	}
@@ -134,11 +135,19 @@ func readUserSettings(ctx context.Context, gitDir, tmp string) ([]setting, error
 	// The repository's HEAD and configuration were found to be files.
 	g := git{dir: tmp}.with("GIT_DIR=" + gitDir)
 	var settings []setting
-	for _, source := range userConfigs() {
+	for _, file := range userConfigs() {
+		source, before := []string{"--system"}, 0
+		if file != systemConfig {
+			var err error
+			if before, err = includeWithRemotes(filepath.Join(tmp, "with-remotes"), own, file); err != nil {
+				return nil, err
+			}
+			source = []string{"--file", filepath.Join(tmp, "with-remotes")}
+		}
 		out, err := g.output(ctx, slices.Concat([]string{"config"}, source, []string{"--includes", "--list", "-z"})...)
 		var failed *gitError
 		switch {
-		case errors.As(err, &failed) && source[0] == "--system":
+		case errors.As(err, &failed) && file == systemConfig:
 			continue // mostly, there is none
 		case errors.As(err, &failed):
 			return nil, api.Errorf(api.CodeInvalid, "git can't read your configuration: %v", err).
@@ -146,17 +155,39 @@ func readUserSettings(ctx context.Context, gitDir, tmp string) ([]setting, error
 		case err != nil:
 			return nil, err
 		}
-		settings = append(settings, parseSettings(out)...)
+		found := parseSettings(out)
+		settings = append(settings, found[min(before, len(found)):]...)
 	}
 	return settings, nil
 }
 
-// userConfigs are options that name the configurations that git reads in every
-// repository, see FILES in git-config(1).
-func userConfigs() [][]string {
-	var sources [][]string
+// includeWithRemotes writes a configuration that includes another one, after
+// the URLs of the remotes: git looks for what includeIf "hasconfig:remote…"
+// names in the one file that it is given. It returns the number of settings
+// that come before those of the other.
+func includeWithRemotes(path string, own []setting, file string) (before int, err error) {
+	var settings []setting
+	for _, s := range own {
+		if s.key() == "remote.url" {
+			settings = append(settings, s)
+		}
+	}
+	settings = append(settings, setting{section: "include", name: "path", value: file})
+	if err := os.WriteFile(path, renderSettings(settings), 0o600); err != nil {
+		return 0, fmt.Errorf("write a git configuration: %w", err)
+	}
+	return len(settings), nil
+}
+
+// systemConfig stands for the system's configuration, whose place git knows.
+const systemConfig = ""
+
+// userConfigs are the configurations that git reads in every repository, see
+// FILES in git-config(1).
+func userConfigs() []string {
+	var sources []string
 	if !isTrue(os.Getenv("GIT_CONFIG_NOSYSTEM")) {
-		sources = append(sources, []string{"--system"})
+		sources = append(sources, systemConfig)
 	}
 	var files []string
 	if file, set := os.LookupEnv("GIT_CONFIG_GLOBAL"); set {
@@ -170,8 +201,11 @@ func userConfigs() [][]string {
 		}
 	}
 	for _, file := range files {
-		if _, err := os.Stat(file); err == nil {
-			sources = append(sources, []string{"--file", file})
+		if _, err := os.Stat(file); err != nil {
+			continue
+		}
+		if full, err := filepath.Abs(file); err == nil {
+			sources = append(sources, full)
 		}
 	}
 	return sources
@@ -260,8 +294,10 @@ func (r *repository) config(purpose configFor) []byte {
 		settings = append(settings, s)
 	}
 	if onHost {
-		return renderSettings(append(settings, r.userSettings()...))
+		settings = append(settings, r.userSettings()...)
+		return renderSettings(append(settings, r.patternsFor(purpose)...))
 	}
+	settings = append(settings, r.patternsFor(purpose)...)
 	settings = append(settings,
 		// The index knows the host's inodes, owners and change times. With
 		// these two, git compares size and modification time only, which the

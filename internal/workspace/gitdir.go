@@ -95,20 +95,18 @@ func (g *gitDir) writeInfo(context.Context) error {
 
 // globalExcludes returns the user's own ignore patterns, which the guest
 // doesn't have: without them, files that were left out would be reported as
-// untracked once they are made again. A repository's setting isn't believed,
-// as it could name any file.
+// untracked once they are made again.
 func (r *repository) globalExcludes() []byte {
+	if r.hasOwnPatterns("core.excludesfile") {
+		return nil // git takes those instead
+	}
 	path := expandHome(lastSetting(r.user, "core.excludesfile"))
 	if path == "" {
-		dir, err := os.UserConfigDir()
-		if err != nil {
-			return nil // no home, no such file
-		}
-		path = filepath.Join(dir, "git", "ignore")
+		path = userPatternsDefault()
 	}
-	data, err := readExtra(filepath.Dir(path), filepath.Base(path))
-	if err != nil || len(data) == 0 {
-		return nil // git goes on without it as well
+	data := readUsersFile(path)
+	if len(data) == 0 {
+		return nil
 	}
 	if data[len(data)-1] != '\n' {
 		data = append(data, '\n')

@@ -18,6 +18,8 @@ type repository struct {
 	user     []setting // of the user's and the system's configuration
 	settings []setting // those, and then the repository's own
 	objects  []string  // directories of objects that may be used
+	patterns []ownPatterns
+	notes    []string // what the user should know of it
 }
 
 // openRepository opens the repository that dir is in, or else dir as a plain
@@ -47,6 +49,10 @@ func openLocation(ctx context.Context, at location, tmp string) (*repository, er
 	}
 	if !r.isPlain() {
 		if err := r.checkTrust(); err != nil {
+			return nil, err
+		}
+		r.readOwnPatterns()
+		if err := r.noteFilters(); err != nil {
 			return nil, err
 		}
 	}

@@ -39,6 +39,9 @@ func (r *repository) makeView(tmp string) error {
 	if err := writeFile(r.view.common, "config", r.config(configOfView)); err != nil {
 		return err
 	}
+	if err := r.writeOwnPatterns(); err != nil {
+		return err
+	}
 	if r.isPlain() {
 		return writeFile(r.view.dir, "HEAD", []byte("ref: "+headsPrefix+"main\n"))
 	}

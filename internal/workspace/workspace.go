@@ -106,10 +106,11 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	p.info = api.WorkspaceInfo{HostPath: repo.top, GuestPath: guestPath}
 	switch {
 	case repo.isPlain():
-		p.info.Note = "it is not a git repository: its files were copied, but for those that a .gitignore in it names"
+		repo.notes = append(repo.notes, "it is not a git repository: its files were copied, but for those that a .gitignore in it names")
 	case head == "":
-		p.info.Note = "the repository has no commit yet: its files and what is staged were copied"
+		repo.notes = append(repo.notes, "the repository has no commit yet: its files and what is staged were copied")
 	}
+	p.info.Note = strings.Join(repo.notes, "; ")
 	return p, nil
 }
 
