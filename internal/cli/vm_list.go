@@ -63,7 +63,7 @@ func runVMList(ctx context.Context, e *env, asJSON, quiet bool) error {
 		return err
 	}
 	for _, vm := range vms {
-		if vm.Reason != "" && (vm.State == api.StateUnknown || vm.State == api.StateRunning) {
+		if vm.Reason != "" && vm.State != api.StateStopped {
 			e.notice("VM %s: %s", vm.Name, vm.Reason)
 		}
 	}

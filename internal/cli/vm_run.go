@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// deleteTimeout bounds the delete at the end of vm run --rm.
-	deleteTimeout = time.Minute
+	// deleteTimeout bounds the delete at the end of vm run --rm. All its tries
+	// take 7 s.
+	deleteTimeout = 10 * time.Second
 	// deleteTries is how often it is tried while bangerd dies, starts, or deletes
 	// the VM by itself, with pauses that begin with deletePause and double.
 	deleteTries = 8

@@ -2,6 +2,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
 
 	"banger/internal/api"
 	"banger/internal/weburl"
@@ -72,42 +74,48 @@ func Default() Config {
 // An unknown key or a wrong value is an *api.Error that names its line.
 func Load(path string) (Config, error) {
 	c := Default()
+	var lines map[string]int
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return c, fmt.Errorf("read configuration: %w", err)
 	default:
-		if err := c.decode(data); err != nil {
+		dec := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
+		if err := dec.Decode(&c); err != nil {
 			return c, decodeError(path, err)
 		}
+		lines = keyLines(data)
 	}
-	if !c.BridgeIP.IsValid() {
+	// What the file leaves open; an empty value is a wrong one.
+	c.AutoBridge = lines["bridge_name"] == 0
+	c.AutoCIDR = lines["cidr"] == 0 && lines["bridge_ip"] == 0
+	if lines["bridge_ip"] == 0 && c.CIDR.IsValid() {
 		c.BridgeIP = c.CIDR.Masked().Addr().Next()
 	}
-	if err := c.check(); err != nil {
+	var wrong *wrongValue
+	if err := c.check(); errors.As(err, &wrong) && lines[wrong.key] > 0 {
+		return c, api.Errorf(api.CodeInvalid, "%s:%d: %v", path, lines[wrong.key], err)
+	} else if err != nil {
 		return c, api.Errorf(api.CodeInvalid, "%s: %v", path, err)
 	}
 	return c, nil
 }
 
-// decode reads a file over c, and notes which parts of the network it leaves
-// open.
-func (c *Config) decode(data []byte) error {
-	bridge, cidr := c.BridgeName, c.CIDR
-	c.BridgeName, c.CIDR = "", netip.Prefix{}
-	dec := toml.NewDecoder(strings.NewReader(string(data))).DisallowUnknownFields()
-	if err := dec.Decode(c); err != nil {
-		return err
+// keyLines returns on which line each key of a valid file is set.
+func keyLines(data []byte) map[string]int {
+	lines := make(map[string]int)
+	var p unstable.Parser
+	p.Reset(data)
+	for p.NextExpression() {
+		if e := p.Expression(); e.Kind == unstable.KeyValue {
+			key := e.Key()
+			key.Next()
+			// The decoder looks at no case either.
+			lines[strings.ToLower(string(key.Node().Data))] = p.Shape(key.Node().Raw).Start.Line
+		}
 	}
-	c.AutoBridge, c.AutoCIDR = c.BridgeName == "", !c.CIDR.IsValid() && !c.BridgeIP.IsValid()
-	if c.BridgeName == "" {
-		c.BridgeName = bridge
-	}
-	if !c.CIDR.IsValid() {
-		c.CIDR = cidr
-	}
-	return nil
+	return lines
 }
 
 func decodeError(path string, err error) error {
@@ -134,30 +142,45 @@ var interfaceName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$`)
 
 func (c Config) check() error {
 	switch {
+	case c.DefaultImageName == "":
+		return wrong("default_image_name", `"": want the name of an image`)
 	case c.CatalogURL != "" && !isHTTP(c.CatalogURL):
-		return fmt.Errorf("catalog_url %q: want an http or https address", weburl.Redact(c.CatalogURL))
+		return wrong("catalog_url", "%q: want an http or https address", weburl.Redact(c.CatalogURL))
 	case !slices.Contains([]string{"auto", "firecracker", "qemu"}, c.Driver):
-		return fmt.Errorf("driver %q: want auto, firecracker or qemu", c.Driver)
+		return wrong("driver", "%q: want auto, firecracker or qemu", c.Driver)
 	case !slices.Contains([]string{"auto", "on", "off"}, c.Jailer):
-		return fmt.Errorf("jailer %q: want auto, on or off", c.Jailer)
+		return wrong("jailer", "%q: want auto, on or off", c.Jailer)
 	case !interfaceName.MatchString(c.BridgeName):
-		return fmt.Errorf("bridge_name %q: want up to 15 letters, digits, '_', '.' or '-'", c.BridgeName)
+		return wrong("bridge_name", "%q: want up to 15 letters, digits, '_', '.' or '-'", c.BridgeName)
+	case !c.CIDR.IsValid():
+		return wrong("cidr", `"": want an IPv4 network of /8 to /30`)
 	case !c.CIDR.Addr().Is4() || c.CIDR.Bits() > 30 || c.CIDR.Bits() < 8:
-		return fmt.Errorf("cidr %s: want an IPv4 network of /8 to /30", c.CIDR)
+		return wrong("cidr", "%s: want an IPv4 network of /8 to /30", c.CIDR)
+	case !c.BridgeIP.IsValid():
+		return wrong("bridge_ip", `"": want an address in cidr`)
 	case !c.CIDR.Contains(c.BridgeIP):
-		return fmt.Errorf("bridge_ip %s is not in cidr %s", c.BridgeIP, c.CIDR)
+		return wrong("bridge_ip", "%s is not in cidr %s", c.BridgeIP, c.CIDR)
 	case c.TapPoolSize < 0 || c.TapPoolSize > maxTapPool:
-		return fmt.Errorf("tap_pool_size %d: want 0 to %d", c.TapPoolSize, maxTapPool)
+		return wrong("tap_pool_size", "%d: want 0 to %d", c.TapPoolSize, maxTapPool)
 	case c.DefaultVCPUs < 1:
-		return fmt.Errorf("default_vcpus %d: want at least 1", c.DefaultVCPUs)
+		return wrong("default_vcpus", "%d: want at least 1", c.DefaultVCPUs)
 	case c.DefaultMemoryMiB < 1:
-		return fmt.Errorf("default_memory_mib %d: want at least 1", c.DefaultMemoryMiB)
+		return wrong("default_memory_mib", "%d: want at least 1", c.DefaultMemoryMiB)
 	case c.DefaultDiskGiB < 1:
-		return fmt.Errorf("default_disk_gib %d: want at least 1", c.DefaultDiskGiB)
+		return wrong("default_disk_gib", "%d: want at least 1", c.DefaultDiskGiB)
 	case c.BootTimeout <= 0:
-		return errors.New("boot_timeout: want more than 0")
+		return wrong("boot_timeout", "%s: want more than 0", time.Duration(c.BootTimeout))
 	}
 	return nil
+}
+
+// wrongValue is what is wrong with the value of a key.
+type wrongValue struct{ key, problem string }
+
+func (e *wrongValue) Error() string { return e.key + " " + e.problem }
+
+func wrong(key, format string, args ...any) error {
+	return &wrongValue{key, fmt.Sprintf(format, args...)}
 }
 
 func isHTTP(address string) bool {

@@ -21,6 +21,10 @@ func TestLoad(t *testing.T) {
 		{"wrong jailer", "jailer = 'yes'\n", `jailer "yes": want auto, on or off`},
 		{"bad duration", "boot_timeout = 'soon'\n", ":1: "},
 		{"syntax", "driver = \n", ":1: "},
+		{"no bridge", "\nbridge_name = ''\n", `:2: bridge_name ""`},
+		{"no network", "cidr = ''\n", `:1: cidr ""`},
+		{"no address", "driver = 'auto'\nbridge_ip = \"\"\n", `:2: bridge_ip ""`},
+		{"line of a wrong value", "# driver = 'x'\n\"driver\" = 'vbox'\n", `:2: driver "vbox"`},
 		{"address outside", "cidr = '10.7.0.0/16'\nbridge_ip = '10.8.0.1'\n", "not in cidr"},
 	}
 	for _, tt := range tests {

@@ -55,8 +55,8 @@ func TestGuestThatIsNeverReady(t *testing.T) {
 			if guest.ReadLine(in, &request) != nil {
 				return
 			}
+			asked <- time.Now() // before the answer, after which the pause begins
 			_ = guest.WriteLine(conn, guest.Response{Error: strings.Repeat("no! ", 10<<10)})
-			asked <- time.Now()
 		}
 	})
 	w.create(t, api.CreateVM{Name: "web", Wait: api.WaitAgent})

@@ -200,7 +200,7 @@ func (m *Manager) Dial(ctx context.Context, ref string, port uint32) (net.Conn, 
 	}
 	if observe(rec, m.facts(rec)) == api.StateStopping {
 		return nil, api.Errorf(api.CodeConflict, "VM %q is stopping", rec.Name).
-			WithHint("once it has stopped, banger vm start %s starts it", rec.Name)
+			WithHint("once it has stopped, banger vm start %s starts it; banger vm stop --force %s ends it at once", rec.Name, rec.Name)
 	}
 	conn, err := inst.machine.DialGuest(ctx, port)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -164,6 +165,31 @@ func TestUnreachableVMCanBeForced(t *testing.T) {
 			}
 			w.wantNothing(t)
 		})
+	}
+}
+
+// The search for a VM goes on if whoever took it over gave up.
+func TestSearchGoesOnAfterAForcedStopThatWasCancelled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	vm := w.create(t, api.CreateVM{Name: "web"})
+	letGo := make(chan struct{})
+	w.driver.OnAdopt(func(context.Context, vmm.Spec) error {
+		<-letGo // whatever the context says
+		return errors.New("too late")
+	})
+	w.restart(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := w.Stop(ctx, "web", api.StopVM{Force: true}, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	w.driver.OnAdopt(nil)
+	close(letGo)
+	waitFor(t, func() bool { vm, err := w.Get(t.Context(), "web"); return err == nil && vm.State == api.StateRunning })
+	w.wantWorking(t, "web")
+	if vm, err := w.Stop(t.Context(), vm.ID, api.StopVM{Force: true}, nil); err != nil || vm.State != api.StateStopped {
+		t.Errorf("%+v, %v", vm, err)
 	}
 }
 

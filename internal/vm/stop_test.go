@@ -37,7 +37,7 @@ func (w *world) wantStopping(t *testing.T, name string) {
 		t.Errorf("%+v, %v", vm, err)
 	}
 	err := errorOf(w.Dial(t.Context(), name, guest.PortSSH))
-	if !errors.Is(err, api.ErrConflict) || !strings.Contains(err.Error(), "stopping") {
+	if !errors.Is(err, api.ErrConflict) || !strings.Contains(err.Error(), "stopping") || !strings.Contains(api.AsError(err).Hint, "vm stop --force "+name) {
 		t.Errorf("dial: %v", err)
 	}
 }

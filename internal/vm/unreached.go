@@ -21,19 +21,25 @@ type unreached struct {
 	tried  chan struct{} // closed after the first try
 	done   chan struct{} // closed when no try is under way any more
 	reason string        // why the last try failed; guarded by Manager.mu
+	taken  bool          // somebody else has the VM now; guarded by Manager.mu
 }
 
 // search tries, in the background, to settle the record of a VM, until that is
 // done.
 func (m *Manager) search(id, name string) *unreached {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.searchLocked(id, name)
+}
+
+// searchLocked is search for callers that hold mu.
+func (m *Manager) searchLocked(id, name string) *unreached {
 	ctx, cancel := context.WithCancel(m.life)
 	u := &unreached{
 		cancel: cancel, tried: make(chan struct{}), done: make(chan struct{}),
 		reason: "bangerd has just started and is looking for it",
 	}
-	m.mu.Lock()
 	m.unreached[id] = u
-	m.mu.Unlock()
 	m.tasks.Go(guard.Func("search for a VMM", func() {
 		defer close(u.done)
 		defer cancel()
@@ -79,29 +85,52 @@ func (m *Manager) trySettle(ctx context.Context, id string) error {
 }
 
 // takeOver ends the search for a VM. It returns false if none was under way, or
-// if it has come to its end: then the VM is an instance, or doesn't run.
-func (m *Manager) takeOver(ctx context.Context, id string) (bool, error) {
-	m.mu.Lock()
-	u := m.unreached[id]
-	m.mu.Unlock()
-	if u == nil {
-		return false, nil
+// if it has come to its end: then the VM is an instance, or doesn't run. If ctx
+// ends before the search does, that goes on.
+func (m *Manager) takeOver(ctx context.Context, rec Record) (bool, error) {
+	for {
+		m.mu.Lock()
+		u := m.unreached[rec.ID]
+		m.mu.Unlock()
+		if u == nil {
+			return false, nil
+		}
+		u.cancel()
+		select {
+		case <-u.done:
+		case <-ctx.Done():
+			m.searchAfter(u, rec)
+			return false, context.Cause(ctx)
+		}
+		m.mu.Lock()
+		same := m.unreached[rec.ID] == u
+		ours := same && !u.taken
+		u.taken = u.taken || ours
+		m.mu.Unlock()
+		if same {
+			return ours, nil
+		}
+		// It has found the VM, or goes on after another one had given up.
 	}
-	u.cancel()
-	select {
-	case <-u.done:
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.unreached[id] == u, nil
+}
+
+// searchAfter begins anew to search for a VM, once a search that was cancelled
+// has ended without success.
+func (m *Manager) searchAfter(u *unreached, rec Record) {
+	m.tasks.Go(guard.Func("search for a VMM again", func() {
+		<-u.done
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.unreached[rec.ID] == u && !u.taken {
+			m.searchLocked(rec.ID, rec.Name)
+		}
+	}))
 }
 
 // endUnreached ends the VMM of a VM that bangerd isn't connected to. It is no
 // error if there is none.
 func (m *Manager) endUnreached(ctx context.Context, rec Record) error {
-	ours, err := m.takeOver(ctx, rec.ID)
+	ours, err := m.takeOver(ctx, rec)
 	if err != nil || !ours {
 		return err
 	}

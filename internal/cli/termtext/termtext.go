@@ -26,14 +26,17 @@ func Lines(s string) string { return escape(s, "\n\t") }
 
 // Unsafe reports whether a terminal may do anything else with r than show it in
 // its place: control characters (C0, DEL, C1), format characters (bidirectional
-// overrides and isolates, zero-width ones, tags) and the separators of lines
-// and paragraphs. See https://www.unicode.org/reports/tr36/ and, for what
+// overrides and isolates, zero-width ones, tags), others that are shown as
+// nothing (fillers, variation selectors) and the separators of lines and
+// paragraphs. So an emoji that is one only by a selector is shown with that:
+// rather that than a word that isn't what it looks like. See https://www.unicode.org/reports/tr36/ and, for what
 // controls do, https://invisible-island.net/xterm/ctlseqs/ctlseqs.html.
 func Unsafe(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r < ' ' || r == 0x7f
 	}
-	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp,
+		unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
 // escape escapes all that is unsafe but the characters of keep.

@@ -27,6 +27,9 @@ func TestLines(t *testing.T) {
 		"one\u2028two":               `one\u2028two`,
 		"\U000e0041":                 `\U000e0041`,
 		`C:\x1b`:                     `C:\x1b`,
+		"ad\u034fmin\u180b\u17b4":    `ad\u034fmin\u180b\u17b4`,
+		"\u115f\u3164\uffa0":         `\u115f\u3164\uffa0`,
+		"\u2764\ufe0f\U000e0100":     "\u2764" + `\ufe0f\U000e0100`,
 		"no-break\u00a0space":        "no-break\u00a0space",
 	} {
 		if got := Lines(in); got != want {

@@ -25,6 +25,7 @@ const (
 	NameHangs    = "hangs"    // goes on until it is cancelled
 	NamePanics   = "panics"   // hits a bug
 	NameUnknown  = "unknown"  // its VMM can't be reached
+	NameUnready  = "unready"  // its guest doesn't become ready
 )
 
 // VMs is a daemon.VMs whose machines are records in memory. Their console logs
@@ -149,6 +150,9 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 	}
 	if req.Name == NameUnknown {
 		vm.State, vm.Reason = api.StateUnknown, "its VMM doesn't answer"
+	}
+	if req.Name == NameUnready {
+		vm.State, vm.Reason = api.StateStarting, "the guest wasn't seen to finish booting"
 	}
 	if w := req.Workspace; w != nil {
 		guestPath := cmp.Or(w.GuestPath, "/root/repo")
