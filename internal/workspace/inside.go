@@ -70,22 +70,6 @@ func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// readAnywhere reads a regular file, up to limit bytes, wherever links lead. It
-// neither waits nor touches devices. What it returns is not for the guest
-// unless the user has named the file.
-func readAnywhere(path string, limit int64) ([]byte, error) {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	return readFile(root, filepath.Base(path), limit)
-}
-
 // readExtra reads a file that a repository can do without. It returns nil for
 // one that is missing, is no regular file, or is elsewhere.
 func readExtra(dir, name string) ([]byte, error) {

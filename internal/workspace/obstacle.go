@@ -11,6 +11,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/guard"
+	"banger/internal/regularfile"
 )
 
 // git opens the files that it takes its instructions from wherever it meets
@@ -69,7 +70,7 @@ func nestedObstacle(dir string) error {
 	if err := obstacleAt(gitDir); err != nil {
 		return err
 	}
-	if data, err := readAnywhere(gitDir, maxSmallFile); err == nil {
+	if data, err := regularfile.Read(gitDir, 0, maxSmallFile); err == nil {
 		path, err := parseGitFile(data)
 		if err != nil {
 			return nil // no repository for git either
@@ -80,7 +81,7 @@ func nestedObstacle(dir string) error {
 	if err := obstacleAt(filepath.Join(gitDir, "commondir")); err != nil {
 		return err
 	}
-	if data, err := readAnywhere(filepath.Join(gitDir, "commondir"), maxSmallFile); err == nil {
+	if data, err := regularfile.Read(filepath.Join(gitDir, "commondir"), 0, maxSmallFile); err == nil {
 		if path, err := parsePathLine(data); err == nil {
 			dirs = append(dirs, absolute(gitDir, path))
 		}
@@ -102,7 +103,7 @@ func headNames(dirs []string) []string {
 	names := []string{"HEAD"}
 	for range 5 { // git follows no more either
 		for _, dir := range dirs {
-			data, err := readAnywhere(filepath.Join(dir, names[len(names)-1]), maxSmallFile)
+			data, err := regularfile.Read(filepath.Join(dir, names[len(names)-1]), 0, maxSmallFile)
 			if err != nil {
 				continue
 			}

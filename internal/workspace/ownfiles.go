@@ -5,16 +5,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"banger/internal/regularfile"
 )
 
 // patternSettings name files of patterns. The user's own are git's to read; a
 // repository's could be any file.
-var patternSettings = []string{"core.excludesfile", "core.attributesfile"}
+var patternSettings = []string{"core.excludesFile", "core.attributesFile"}
 
 // ownPatterns is a file of patterns that the configuration of the repository
 // itself names.
 type ownPatterns struct {
-	setting string // one of patternSettings
+	setting string // one of patternSettings, in lower case
 	path    string // without symbolic links
 	inTree  bool   // whether it is in the working tree, and not in .git
 	data    []byte
@@ -24,7 +26,8 @@ type ownPatterns struct {
 // they are part of it or the user has declared them safe. Of others it makes
 // notes. Like git, it takes no notice of what isn't there.
 func (r *repository) readOwnPatterns() {
-	for _, setting := range patternSettings {
+	for _, name := range patternSettings {
+		setting := strings.ToLower(name)
 		value := r.ownSetting(setting)
 		if value == "" {
 			continue
@@ -35,11 +38,13 @@ func (r *repository) readOwnPatterns() {
 		}
 		inGit := isBelow(path, r.gitDir) || isBelow(path, r.commonDir)
 		inTree := isBelow(path, r.top) && !inGit
-		data, err := readAnywhere(path, maxConfigFile)
-		if err != nil || !inGit && !inTree && !r.isSafe(path) {
-			name := strings.NewReplacer("file", "File").Replace(setting)
-			r.notes = append(r.notes, "its configuration takes "+name+" from "+value+", which is no file of the repository, and was left out of account")
+		if !inGit && !inTree && !r.isSafe(path) {
+			r.notes = append(r.notes, "its configuration takes "+name+" from "+value+", which isn't in the repository, and so was left out of account")
 			continue
+		}
+		data, err := regularfile.Read(path, 0, maxConfigFile)
+		if err != nil {
+			continue // git couldn't use it either
 		}
 		r.patterns = append(r.patterns, ownPatterns{setting, path, inTree, data})
 	}
@@ -112,7 +117,7 @@ func (r *repository) noteFilters() error {
 // readUsersFile reads a file that the user's own configuration names, wherever
 // that is. git goes on without it if it can't be read.
 func readUsersFile(path string) []byte {
-	data, err := readAnywhere(path, maxStateFile)
+	data, err := regularfile.Read(path, 0, maxStateFile)
 	if err != nil {
 		return nil
 	}
