@@ -17,8 +17,8 @@ import (
 // can't come to touch what a guest, a repository, an image or a server sent.
 //
 // It goes by the text: a go statement belongs in guard alone, and what a
-// method named Go is given (sync.WaitGroup, errgroup.Group) must be made by
-// guard.Func or guard.ErrFunc.
+// method named Go is given (sync.WaitGroup, errgroup.Group), or a function named
+// AfterFunc (context, time), must be made by guard.Func or guard.ErrFunc.
 func TestGoroutinesAreGuarded(t *testing.T) {
 	files := bangerdFiles(t)
 	if !slices.ContainsFunc(files, func(file string) bool { return strings.HasSuffix(file, "/cmd/bangerd/main.go") }) {
@@ -69,10 +69,10 @@ func unguarded(t *testing.T, file string) []token.Position {
 			found = append(found, set.Position(n.Pos()))
 		case *ast.CallExpr:
 			method, ok := n.Fun.(*ast.SelectorExpr)
-			if !ok || method.Sel.Name != "Go" && method.Sel.Name != "TryGo" || isGuard(method) {
+			if !ok || !slices.Contains([]string{"Go", "TryGo", "AfterFunc"}, method.Sel.Name) || isGuard(method) {
 				break
 			}
-			arg, ok := n.Args[0].(*ast.CallExpr)
+			arg, ok := n.Args[len(n.Args)-1].(*ast.CallExpr)
 			if !ok || !isGuard(arg.Fun) {
 				found = append(found, set.Position(n.Pos()))
 			}

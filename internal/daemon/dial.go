@@ -69,10 +69,10 @@ func (s *Server) carry(ctx context.Context, client net.Conn, buffered *bufio.Rea
 // which reads all of its input before it answers works. A guest connection
 // that can't be closed half-way is closed whole when the client has finished.
 func join(ctx context.Context, client, guest net.Conn) error {
-	stop := context.AfterFunc(ctx, func() {
+	stop := context.AfterFunc(ctx, guard.Func("end a connection to a guest", func() {
 		client.Close()
 		guest.Close()
-	})
+	}))
 	defer stop()
 	ended := guard.Start("carry to a guest", func() error { return pipe(guest, client) })
 	other := guard.Start("carry from a guest", func() error { return pipe(client, guest) })

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"banger/internal/guard"
 )
 
 // Peek passes the file at rawURL to read from its start, for as long as read
@@ -40,7 +42,7 @@ func Peek(ctx context.Context, rawURL string, o Options, read func(io.Reader) er
 func (t *transfer) peek(ctx context.Context, read func(io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := time.AfterFunc(t.retry.Stall, func() { cancel(errStalled) })
+	stalled := time.AfterFunc(t.retry.Stall, guard.Func("notice a download that stands still", func() { cancel(errStalled) }))
 	defer stalled.Stop()
 	req, err := t.newRequest(ctx)
 	if err != nil {

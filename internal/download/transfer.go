@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 	"banger/internal/weburl"
 )
 
@@ -164,7 +165,7 @@ func (t *transfer) run(ctx context.Context) error {
 func (t *transfer) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := time.AfterFunc(t.retry.Stall, func() { cancel(errStalled) })
+	stalled := time.AfterFunc(t.retry.Stall, guard.Func("notice a download that stands still", func() { cancel(errStalled) }))
 	defer stalled.Stop()
 	err := t.fetch(ctx, func() { stalled.Reset(t.retry.Stall) })
 	if err != nil && errors.Is(context.Cause(ctx), errStalled) {

@@ -107,10 +107,14 @@ func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
 	// The agent's verdict may come before the end of the stream: it stops
 	// reading when it can't write any more.
 	verdict := guard.Start("read a guest's answer", func() error {
-		err := guard.Run("read a guest's answer", func() error { return s.response(nil) })
-		if err != nil {
-			_ = s.conn.Close() // wakes the copy below
-		}
+		accepted := false
+		defer func() {
+			if !accepted { // by an error or by a bug
+				_ = s.conn.Close() // wakes the copy below
+			}
+		}()
+		err := s.response(nil)
+		accepted = err == nil
 		return err
 	})
 	_, sendErr := io.Copy(s.conn, r)
@@ -198,7 +202,7 @@ func (c *Client) open(ctx context.Context, limit time.Duration, name Call, param
 		cancel()
 		return nil, fmt.Errorf("call %s of the guest's agent: %w", name, err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, guard.Func("end a call of a guest", func() { _ = conn.Close() }))
 	s := &stream{name: name, ctx: ctx, conn: conn, lines: bufio.NewReader(conn)}
 	s.close = func() {
 		stop()

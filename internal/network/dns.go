@@ -85,6 +85,8 @@ type dnsHandler struct {
 	reverse   ReverseFunc
 	upstreams func() []netip.AddrPort
 	timeout   time.Duration  // for one upstream server
+	inAll     time.Duration  // see forwardTimeout
+	slotWait  time.Duration  // see slotWait
 	idle      time.Duration  // of a TCP connection
 	running   sync.WaitGroup // all of serve's goroutines
 }
@@ -94,6 +96,8 @@ func newDNSHandler(cfg Config, log *slog.Logger, lookup LookupFunc, reverse Reve
 		cfg: cfg, log: log, lookup: lookup, reverse: reverse,
 		upstreams: newUpstreams(cfg, log, "/etc/resolv.conf").list,
 		timeout:   2 * time.Second,
+		inAll:     forwardTimeout,
+		slotWait:  slotWait,
 		idle:      idleTimeout,
 	}
 }

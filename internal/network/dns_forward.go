@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"banger/internal/guard"
 )
 
 const (
@@ -32,7 +34,7 @@ const (
 // that can't answer counts like one that is silent, but if none does better,
 // its reply is passed on.
 func (h *dnsHandler) forward(ctx context.Context, q *query) []byte {
-	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	ctx, cancel := context.WithTimeout(ctx, h.inAll)
 	defer cancel()
 	failure := q.failure()
 	for _, server := range h.upstreams() {
@@ -100,7 +102,7 @@ func (h *dnsHandler) ask(ctx context.Context, network string, server netip.AddrP
 		return nil, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, guard.Func("end a DNS query", func() { _ = conn.SetDeadline(time.Unix(1, 0)) }))()
 	packed, err := query.Pack()
 	if err != nil {
 		return nil, err

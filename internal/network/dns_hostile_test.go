@@ -273,7 +273,8 @@ func TestDNSSharesOfForwarding(t *testing.T) {
 	cfg := testConfig()
 	cfg.DNS = []netip.AddrPort{upstream.addr}
 	h := newDNSHandler(cfg, slog.New(slog.DiscardHandler), func(string) (netip.Addr, bool) { return netip.Addr{}, false }, nil)
-	h.timeout = time.Minute // forwardTimeout is what counts
+	// The refusals below wait for a slot one after the other.
+	h.timeout, h.inAll, h.slotWait = time.Minute, time.Minute, time.Millisecond
 	server := serveDNS(t, h).String()
 
 	greedy := from(t, "127.0.0.5", server)
@@ -421,28 +422,24 @@ func TestDNSFlood(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var sent atomic.Int64
-	flood := func(network string, messages ...[]byte) {
+	flood := func(messages ...[]byte) {
 		var conn net.Conn
+		l.a.do(func() (err error) {
+			conn, err = net.Dial("udp", "172.16.0.1:53")
+			return err
+		})
+		defer conn.Close()
 		for ctx.Err() == nil {
-			if conn == nil {
-				l.a.do(func() (err error) {
-					conn, err = net.Dial(network, "172.16.0.1:53")
-					return err
-				})
-			}
 			for _, m := range messages {
 				if _, err := conn.Write(m); err == nil {
 					sent.Add(1)
-				} else if network == "tcp" {
-					conn = nil
-					break
 				}
 			}
 		}
 	}
 	ptr := packed(t, "9.0.16.172.in-addr.arpa", dns.TypePTR, nil)
-	go flood("udp", ptr, header(1, 1), packed(t, "flood.example", dns.TypeA, nil))
-	go flood("udp", ptr, ptr, ptr)
+	go flood(ptr, header(1, 1), packed(t, "flood.example", dns.TypeA, nil))
+	go flood(ptr, ptr, ptr)
 	most := 0
 	client := &dns.Client{Timeout: 15 * time.Second}
 	for i := range 200 {

@@ -31,7 +31,7 @@ const (
 // serve answers until ctx ends, and then closes the lanes' sockets.
 func (h *dnsHandler) serve(ctx context.Context, lanes []*lane) {
 	// What already waits for an upstream server ends with ctx as well.
-	stop := context.AfterFunc(ctx, func() { _ = closeLanes(lanes) })
+	stop := context.AfterFunc(ctx, guard.Func("end a DNS connection", func() { _ = closeLanes(lanes) }))
 	defer stop()
 	for _, l := range lanes {
 		h.running.Go(guard.Func("serve DNS by UDP", func() { h.serveUDP(ctx, l) }))
@@ -65,7 +65,7 @@ func (h *dnsHandler) serveUDP(ctx context.Context, l *lane) {
 // answer is left to a goroutine.
 func (h *dnsHandler) packet(ctx context.Context, l *lane, packet []byte, from netip.AddrPort) {
 	reply, q := h.answer(packet, true)
-	if q != nil && !takeSlot(ctx, l.forwards) {
+	if q != nil && !h.takeSlot(ctx, l.forwards) {
 		reply, q = q.failure(), nil
 	}
 	if q == nil {
@@ -88,13 +88,13 @@ func (h *dnsHandler) send(ctx context.Context, l *lane, reply []byte, to netip.A
 }
 
 // takeSlot takes a slot unless none gets free soon.
-func takeSlot(ctx context.Context, slots chan<- struct{}) bool {
+func (h *dnsHandler) takeSlot(ctx context.Context, slots chan<- struct{}) bool {
 	select {
 	case slots <- struct{}{}:
 		return true
 	default:
 	}
-	timer := time.NewTimer(slotWait)
+	timer := time.NewTimer(h.slotWait)
 	defer timer.Stop()
 	select {
 	case slots <- struct{}{}:
@@ -135,7 +135,7 @@ func (h *dnsHandler) serveTCP(ctx context.Context, l *lane) {
 // serveConn answers queries of a TCP connection, one after the other (RFC 7766).
 func (h *dnsHandler) serveConn(ctx context.Context, l *lane, conn net.Conn) {
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer context.AfterFunc(ctx, guard.Func("end a DNS connection", func() { _ = conn.Close() }))()
 	for range connQueries {
 		if err := h.serveOne(ctx, l, conn); err != nil {
 			return // the guest left, was silent, or sent what isn't DNS
@@ -168,7 +168,7 @@ func (h *dnsHandler) serveOne(ctx context.Context, l *lane, conn net.Conn) error
 
 // forwardAtOnce forwards a query if its guest may have one more upstream.
 func (h *dnsHandler) forwardAtOnce(ctx context.Context, l *lane, q *query) []byte {
-	if !takeSlot(ctx, l.forwards) {
+	if !h.takeSlot(ctx, l.forwards) {
 		return q.failure()
 	}
 	defer func() { <-l.forwards }()

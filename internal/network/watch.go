@@ -38,7 +38,7 @@ func (n *Network) Watch(ctx context.Context) (<-chan struct{}, error) {
 		sockets = append(sockets, socket)
 	}
 	for _, socket := range sockets {
-		context.AfterFunc(ctx, func() { _ = socket.Close() })
+		context.AfterFunc(ctx, guard.Func("end the watch of the network", func() { _ = socket.Close() }))
 		guard.Go("watch the host's network", func() { n.readChanges(ctx, socket, changes) })
 	}
 	return changes, nil

@@ -78,7 +78,7 @@ func awaitKeeper(ctx context.Context, pid int, r *os.File) (process, error) {
 	if err := r.SetReadDeadline(time.Now().Add(keeperTimeout)); err != nil {
 		return process{}, fmt.Errorf("start the keeper of the namespaces: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, guard.Func("end the wait for the keeper", func() { _ = r.SetReadDeadline(time.Unix(1, 0)) }))
 	defer stop()
 	said, err := io.ReadAll(io.LimitReader(r, 4<<10))
 	switch {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/guard"
 	"banger/internal/procid"
 )
 
@@ -51,7 +52,7 @@ func (p process) wait(ctx context.Context) {
 	if !p.alive() {
 		return // the descriptor may be of a later process
 	}
-	stop := context.AfterFunc(ctx, func() { _ = pidfd.Close() })
+	stop := context.AfterFunc(ctx, guard.Func("end the wait for a process", func() { _ = pidfd.Close() }))
 	defer stop()
 	conn, err := pidfd.SyscallConn()
 	if err != nil {

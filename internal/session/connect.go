@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 	"banger/internal/guest"
 )
 
@@ -47,7 +48,7 @@ func login(ctx context.Context, o Options) (*ssh.Client, *link, error) {
 	}
 	l := &link{Conn: conn}
 	// The handshake itself knows no context.
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, guard.Func("end a connection", func() { _ = conn.Close() }))
 	defer stop()
 	sshConn, channels, requests, err := ssh.NewClientConn(l, "guest", config)
 	if err != nil {

@@ -93,7 +93,7 @@ func runWith(ctx context.Context, o Options, limit timing) (Result, error) {
 		return Result{}, err
 	}
 	defer client.Close()
-	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
+	stop := context.AfterFunc(ctx, guard.Func("end a session", func() { _ = client.Close() }))
 	defer stop()
 
 	r := &run{options: o, client: client, link: link, timing: limit}
@@ -242,7 +242,7 @@ func (r *run) sink(name string, w io.Writer) io.Writer {
 				_ = r.session.Signal(ssh.SIGPIPE)
 				_ = r.session.Close()
 				// A guest that doesn't close its side would keep Run waiting.
-				time.AfterFunc(closeTimeout, func() { _ = r.client.Close() })
+				time.AfterFunc(closeTimeout, guard.Func("end a session", func() { _ = r.client.Close() }))
 			})
 			return n, r.sinkErr
 		}

@@ -88,7 +88,7 @@ func (m *Manager) watchClock() {
 		m.log.Warn("jumps of the host's clock are noticed late", "err", err)
 		return
 	}
-	stop := context.AfterFunc(m.life, func() { _ = timer.Close() })
+	stop := context.AfterFunc(m.life, guard.Func("end the watch of the clock", func() { _ = timer.Close() }))
 	defer stop()
 	for m.life.Err() == nil {
 		if err := awaitJump(timer); err != nil {

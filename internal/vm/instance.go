@@ -154,7 +154,7 @@ func (i *instance) alive() bool {
 // bound returns a context that ends with the machine as well.
 func (i *instance) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(i.ctx, func() { cancel(context.Cause(i.ctx)) })
+	stop := context.AfterFunc(i.ctx, guard.Func("end a call with its VM", func() { cancel(context.Cause(i.ctx)) }))
 	return ctx, func() { stop(); cancel(nil) }
 }
 

@@ -220,9 +220,9 @@ func (m *Manager) bootGuest(ctx context.Context, rec Record, inst *instance, a a
 
 // warnGuest passes on what a guest wants to be known, within bounds.
 func warnGuest(progress api.ProgressFunc, warnings []string) {
-	const most, longest = 10, 300
+	const most = 10
 	for _, w := range warnings[:min(len(warnings), most)] {
-		progress.Notice("%s", w[:min(len(w), longest)])
+		progress.Notice("%s", guest.Excerpt(w))
 	}
 }
 

@@ -173,7 +173,9 @@ type encoder struct {
 }
 
 func newEncoder(w io.Writer) *encoder {
-	e := &encoder{w: w, done: make(chan struct{})}
+	// flush doesn't hold the mutex while it writes, so a panic there is to be an
+	// error of the line.
+	e := &encoder{w: guard.Writer("write to a serial line", w), done: make(chan struct{})}
 	e.changed = sync.NewCond(&e.mu)
 	guard.Go("write to a serial line", e.flush)
 	return e

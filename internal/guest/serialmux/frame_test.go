@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+
+	"banger/internal/guard"
 )
 
 // encode runs payload through an encoder.
@@ -215,4 +217,22 @@ func BenchmarkFraming(b *testing.B) {
 	e.stop()
 	_ = pr.Close()
 	<-e.done
+}
+
+// buggyWriter panics, as a line with a bug would.
+type buggyWriter struct{}
+
+func (buggyWriter) Write([]byte) (int, error) { panic("a bug") }
+
+func TestPanicOfALineThatIsWritten(t *testing.T) {
+	e := newEncoder(buggyWriter{})
+	_, err := e.write([]byte("x"))
+	<-e.done
+	if err == nil {
+		_, err = e.write([]byte("y"))
+	}
+	var bug *guard.PanicError
+	if !errors.As(err, &bug) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -36,7 +36,8 @@ var errForeign = errors.New("the guest's agent doesn't keep to the protocol")
 // gate stands between the line and the host's yamux, which trusts its peer:
 // it keeps every stream that the peer opens and what is sent on it, starts a
 // goroutine for each ping, holds a stream's locks in the middle of a frame, and
-// has no means to end a stream that the peer doesn't end. So gate
+// can't end a stream that the peer doesn't end, unless one closed half-way is
+// ended so as well. So gate
 //
 //   - lets nothing pass but what an agent sends, and no stream is opened by it,
 //   - passes frames on only once they are whole,

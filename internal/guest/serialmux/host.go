@@ -148,7 +148,7 @@ func (w patientWriter) Write(p []byte) (int, error) {
 // serve runs a session on a connected line and returns why it ended.
 func (h *Host) serve(ctx context.Context, line net.Conn) error {
 	defer line.Close()
-	defer context.AfterFunc(ctx, func() { _ = line.Close() })()
+	defer context.AfterFunc(ctx, guard.Func("end a connection", func() { _ = line.Close() }))()
 
 	enc := newEncoder(patientWriter{line})
 	defer func() {
@@ -289,7 +289,7 @@ func (s *hostSession) open(ctx context.Context, port uint32) (net.Conn, error) {
 	}
 	c := newConn(stream, s.Session, s.enc, s.drain)
 	c.addr = Addr(port)
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	stop := context.AfterFunc(ctx, guard.Func("end a connection", func() { _ = c.Close() }))
 	var reply [1]byte
 	if _, err = c.Write(binary.BigEndian.AppendUint32(nil, port)); err == nil {
 		_, err = io.ReadFull(c, reply[:])

@@ -221,8 +221,10 @@ func (c *conn) plainError(err error) error {
 // CloseWrite ends the data in this direction; the other direction goes on.
 func (c *conn) CloseWrite() error { return c.stream.Close() }
 
-// Close ends both directions. What was written before is still delivered. The
-// peer's further data is thrown away, so that it is never stuck in a Write.
+// Close ends both directions. What was written before is still delivered, to a
+// peer that takes it; the host's end gives a guest 15 s for that, and none at all
+// while it waits for 64 other connections already. The peer's further data is
+// thrown away, so that it is never stuck in a Write.
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return nil
@@ -276,7 +278,7 @@ func (c *conn) setWriteDeadline(t time.Time) {
 	c.writeUntil.Store(nil)
 	if !t.IsZero() {
 		c.writeUntil.Store(&t)
-		c.wakeWriter = time.AfterFunc(time.Until(t), c.enc.wake)
+		c.wakeWriter = time.AfterFunc(time.Until(t), guard.Func("end the wait for a serial line", c.enc.wake))
 	}
 	c.enc.wake()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guard"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -134,7 +135,7 @@ func (t *transfer) attempt(ctx context.Context) error {
 			return err
 		}
 	}
-	stalled := time.AfterFunc(t.retry.stall, func() { cancel(errStalled) })
+	stalled := time.AfterFunc(t.retry.stall, guard.Func("notice a download that stands still", func() { cancel(errStalled) }))
 	defer stalled.Stop()
 	err = t.copy(body, func() { stalled.Reset(t.retry.stall) })
 	if err != nil && errors.Is(context.Cause(ctx), errStalled) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"banger/internal/guard"
 	"banger/internal/guest/halfclose"
 	"banger/internal/vmm"
 )
@@ -59,7 +60,7 @@ func tryVsock(ctx context.Context, dir string, port uint32) (net.Conn, error) {
 		return nil, err
 	}
 	// A deadline in the past makes a blocked read return.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, guard.Func("end a handshake", func() { _ = conn.SetDeadline(time.Unix(1, 0)) }))
 	err = handshake(conn, port)
 	if !stop() {
 		err = errors.Join(ctx.Err(), err)

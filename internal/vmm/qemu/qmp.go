@@ -90,7 +90,7 @@ func newQMP(ctx context.Context, conn net.Conn, onEvent func(qmpEvent)) (*qmpCli
 
 func (c *qmpClient) readGreeting(ctx context.Context, in *bufio.Reader) error {
 	// The deadline of the past makes a blocked read return.
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, guard.Func("end a QMP command", func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }))
 	line, err := in.ReadSlice('\n')
 	if !stop() {
 		return fmt.Errorf("wait for QEMU's monitor: %w", context.Cause(ctx))
