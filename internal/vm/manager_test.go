@@ -195,6 +195,7 @@ type fakeNetwork struct {
 	guarded map[string]netip.Addr // by tap
 	closed  map[string]bool       // taps that no VMM has open
 	fail    error
+	blind   error         // of Taps
 	changes chan struct{} // what Watch returns
 }
 
@@ -263,8 +264,9 @@ func (n *fakeNetwork) harm(change func()) {
 }
 
 func (n *fakeNetwork) Taps(context.Context) ([]string, error) {
-	_, taps := n.state()
-	return taps, nil
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.taps), n.blind
 }
 
 func (n *fakeNetwork) Claim(context.Context, []string) error { return nil }

@@ -23,8 +23,9 @@ const (
 
 // keepNetwork looks after the network of running VMs until bangerd ends: what
 // others change of it is put right, whenever the host tells of a change and now
-// and then anyway.
-func (m *Manager) keepNetwork() {
+// and then anyway. settled tells whether Reconcile has put all of it right; if
+// not, that is tried again too.
+func (m *Manager) keepNetwork(settled bool) {
 	m.tasks.Go(guard.Func("look after the network", func() {
 		changes, err := m.cfg.Network.Watch(m.life)
 		if err != nil {
@@ -39,6 +40,9 @@ func (m *Manager) keepNetwork() {
 			}
 			// A panic is logged; the next change is another matter.
 			_ = guard.Run("put the network right", func() error {
+				if !settled {
+					settled = m.reconcileNetwork(m.life) == nil
+				}
 				m.netMu.Lock()
 				defer m.netMu.Unlock()
 				m.mendAll(m.life)

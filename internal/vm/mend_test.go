@@ -2,6 +2,7 @@ package vm
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,4 +88,27 @@ func TestLostNetwork(t *testing.T) {
 	if got := w.reason(t, "web"); got != "" {
 		t.Errorf("%q", got)
 	}
+}
+
+// What bangerd couldn't do about the network when it started is done later, and
+// leaves VMs alone that have come since.
+func TestNetworkIsPutRightLater(t *testing.T) {
+	w := newWorld(t)
+	web := w.create(t, api.CreateVM{Name: "web"})
+	const left = "tap-of-no-vm"
+	w.net.taps = append(w.net.taps, left)
+	w.net.blind = errors.New("the host is busy")
+	w.restart(t)
+	w.net.mu.Lock()
+	w.net.blind = nil
+	w.net.mu.Unlock()
+	later := w.create(t, api.CreateVM{Name: "later"})
+	w.net.harm(func() {})
+	waitFor(t, func() bool { _, taps := w.net.state(); return !slices.Contains(taps, left) })
+	if _, taps := w.net.state(); !slices.Contains(taps, network.TapName(web.ID)) || !slices.Contains(taps, network.TapName(later.ID)) {
+		t.Errorf("taps: %v", taps)
+	}
+	waitFor(t, func() bool { return w.reason(t, "web") == "" })
+	w.wantWorking(t, "web")
+	w.wantWorking(t, "later")
 }

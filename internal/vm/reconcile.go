@@ -57,10 +57,11 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 			break
 		}
 	}
-	if err := m.reconcileNetwork(ctx, recs); err != nil {
-		m.log.Error("put the network right", "err", err)
+	err = m.reconcileNetwork(ctx)
+	if err != nil {
+		m.log.Error("put the network right; it is tried again", "err", err)
 	}
-	m.keepNetwork()
+	m.keepNetwork(err == nil)
 	return nil
 }
 
@@ -215,13 +216,18 @@ func (m *Manager) cleanVMM(ctx context.Context, rec Record) error {
 }
 
 // reconcileNetwork removes taps that no VM can have, and the network with the
-// last one.
-func (m *Manager) reconcileNetwork(ctx context.Context, recs []Record) error {
+// last one. It may come at any time: taps are made with netMu held, for VMs that
+// are on record and under way.
+func (m *Manager) reconcileNetwork(ctx context.Context) error {
 	m.netMu.Lock()
 	defer m.netMu.Unlock()
+	recs, err := m.records.list(ctx)
+	if err != nil {
+		return err
+	}
 	var wanted []string
 	for _, rec := range recs {
-		if f := m.facts(rec); f.alive || f.unreached != "" || rec.broken != nil && !m.cfg.Copied {
+		if f := m.facts(rec); f.alive || f.operation != opNone || f.unreached != "" || rec.broken != nil && !m.cfg.Copied {
 			wanted = append(wanted, network.TapName(rec.ID))
 		}
 	}
