@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"internal/kernel": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
 		"internal/hosttool", "internal/image/ext4", "internal/mmdebstrap", "internal/paths"},
 	"internal/image": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage", "internal/download",
-		"internal/image/ext4", "internal/image/oci", "internal/image/oci/flatten", "internal/image/recipe", "internal/paths"},
+		"internal/image/ext4", "internal/image/oci", "internal/image/oci/flatten", "internal/image/recipe", "internal/paths", "internal/room"},
 	"internal/image/recipe": {"internal/api", "internal/catalog", "internal/depot", "internal/hosttool", "internal/image/ext4",
 		"internal/mmdebstrap"},
 	"internal/vmm":       {"internal/api", "internal/guest", "internal/procid"},

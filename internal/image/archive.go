@@ -10,6 +10,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/image/oci"
+	"banger/internal/room"
 )
 
 // archivePrefix starts the names of temporary directories in which archives are
@@ -30,7 +31,13 @@ func (s *Store) fromArchive(ctx context.Context, req api.PullImage, pf api.Progr
 	defer os.RemoveAll(work)
 	step := api.Progress{Phase: "image-load", Title: "reading " + filepath.Base(req.Ref)}
 	pf.Report(step)
-	from, err := oci.Load(ctx, req.Ref, oci.LoadOptions{Dir: work, Platform: req.Platform})
+	limit := room.Limit{Dir: work, Free: s.cfg.Free, Hint: "make room there and try again; nothing was left behind"}
+	watched, stop := limit.Watch(ctx)
+	from, err := oci.Load(watched, req.Ref, oci.LoadOptions{Dir: work, Platform: req.Platform})
+	if err != nil && watched.Err() != nil {
+		err = context.Cause(watched)
+	}
+	stop()
 	if err != nil {
 		return Image{}, err
 	}

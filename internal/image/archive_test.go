@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"banger/internal/api"
 	lt "banger/internal/image/oci/layertest"
+	"banger/internal/room"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -16,6 +18,31 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
+
+// Unpacking an archive stops where the disk would be full.
+func TestArchiveLeavesRoom(t *testing.T) {
+	s := newShop(t)
+	s.cfg.Free = func(string) (int64, error) { return room.Reserve - 1, nil }
+	path := filepath.Join(t.TempDir(), "x.tar")
+	tag, err := name.NewTag("team/app:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tarball.WriteToFile(path, tag, container(t, "too much")); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path+".gz", lt.Gzip(t, data), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Pull(t.Context(), api.PullImage{Ref: path + ".gz"}, nil); !errors.Is(err, api.ErrHost) || !strings.Contains(err.Error(), "512 MiB") {
+		t.Errorf("got %v", err)
+	}
+	s.wantNoLitter(t)
+}
 
 // What docker save and podman save wrote, or a layout, is taken like a bundle.
 func TestPullArchive(t *testing.T) {

@@ -69,6 +69,7 @@ func (s *Store) fromRegistry(ctx context.Context, req api.PullImage, pf api.Prog
 		Progress:  pf,
 		Transport: s.cfg.Transport,
 		Log:       s.log,
+		Free:      s.cfg.Free,
 	})
 	if err != nil {
 		return Image{}, wrap(err, "pull image %s", req.Ref)

@@ -35,6 +35,7 @@ type Config struct {
 	Transport http.RoundTripper
 	Client    *http.Client
 	Log       *slog.Logger
+	Free      func(dir string) (int64, error) // for tests; nil: room.Free
 }
 
 // Guests are the VMs that images are made of, made in, and used by.
