@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"internal/filelock":    {},
 	"internal/guest":       {},
 	"internal/weburl":      {},
+	"internal/terminfo":    {"internal/regularfile"},
 	"internal/config":      {"internal/api", "internal/weburl"},
 	"internal/doctor":      {"internal/api", "internal/paths", "internal/rootless"},
 	"internal/catalog":     {"internal/api", "internal/weburl"},
@@ -82,7 +83,7 @@ var mayImport = map[string][]string{
 	"internal/daemon": {"internal/api", "internal/paths", "internal/version"},
 	"internal/client": {"internal/api", "internal/daemonlog", "internal/filelock", "internal/guest", "internal/paths", "internal/version"},
 	"internal/cli": {"internal/api", "internal/cli/progress", "internal/cli/termtext", "internal/client", "internal/doctor", "internal/guest",
-		"internal/paths", "internal/session", "internal/setup", "internal/version"},
+		"internal/paths", "internal/session", "internal/setup", "internal/terminfo", "internal/version"},
 	"internal/cli/mandoc":        {"internal/cli"},
 	"internal/cli/progress":      {"internal/api", "internal/cli/termtext"},
 	"internal/cli/termtext":      {},
@@ -93,7 +94,7 @@ var mayImport = map[string][]string{
 	"internal/agent/openssh": {"internal/agent/cgroup"},
 	"internal/agent": {"internal/agent/cgroup", "internal/agent/openssh", "internal/agent/sshd", "internal/guest", "internal/guest/halfclose",
 		"internal/guest/serialmux"},
-	"internal/agent/sshd": {"internal/agent/cgroup"},
+	"internal/agent/sshd": {"internal/agent/cgroup", "internal/terminfo"},
 
 	// Wiring.
 	"cmd/banger":             {"internal/cli"},

@@ -10,6 +10,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/cli/termtext"
+	"banger/internal/terminfo"
 )
 
 // setting is one of ssh_config(5).
@@ -20,6 +21,8 @@ type sshTarget struct {
 	vm     api.VM
 	access api.Access
 	dial   string // the command that joins it to the VM, for a shell
+	// terminfo describes this terminal, see terminfo.Variable; "" for nothing.
+	terminfo string
 }
 
 // findSSHTarget asks bangerd for the way into a VM.
@@ -36,7 +39,7 @@ func findSSHTarget(ctx context.Context, e *env, name string) (sshTarget, error) 
 	if err != nil {
 		return sshTarget{}, fmt.Errorf("find banger's own path: %w", err)
 	}
-	return sshTarget{vm, access, shellQuote(self) + " vm dial " + vm.ID}, nil
+	return sshTarget{vm: vm, access: access, dial: shellQuote(self) + " vm dial " + vm.ID}, nil
 }
 
 // settings are what makes ssh reach the VM through "banger vm dial", trust
@@ -82,7 +85,11 @@ func (t sshTarget) settings() []setting {
 // trusted.
 func (t sshTarget) argv(flags, command []string) []string {
 	argv := slices.Concat([]string{"ssh", "-F", "none"}, flags)
-	for _, s := range t.settings() {
+	settings := t.settings()
+	if t.terminfo != "" {
+		settings = append(settings, setting{"SetEnv", terminfo.Variable + "=" + t.terminfo})
+	}
+	for _, s := range settings {
 		argv = append(argv, "-o", s.name+"="+s.value)
 	}
 	return slices.Concat(argv, []string{"--", t.vm.Name}, command)

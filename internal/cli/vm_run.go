@@ -205,6 +205,9 @@ func enter(ctx context.Context, e *env, vm api.VM, o session.Options) error {
 	o.Access = access
 	o.Dial = func(ctx context.Context) (net.Conn, error) { return c.DialGuest(ctx, vm.ID, guest.PortSSH) }
 	o.Stdin, o.Stdout, o.Stderr = e.stdin, e.rawStdout, e.rawStderr
+	if o.TTY {
+		o.Env = terminalEnv(vm, o.Env)
+	}
 	o.Booting = vm.State == api.StateStarting
 	if len(o.Command) > 0 {
 		o.Signals = e.signals.forwarded

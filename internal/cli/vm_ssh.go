@@ -60,6 +60,9 @@ func runVMSSH(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	if len(command) == 0 || e.stdinTTY { // there may be a terminal
+		target.terminfo = hostTerminfo()
+	}
 	argv := target.argv(slices.Concat(before, after), command)
 	if err := e.exec(ssh, argv, os.Environ()); err != nil {
 		return fmt.Errorf("run %s: %w", ssh, err)

@@ -49,6 +49,9 @@ func TestGoldenImage(t *testing.T) {
 		if img := h.image(t, "debian-bookworm"); img.DiskBytes > 1_500_000_000 {
 			t.Errorf("the image takes %d bytes, want 1.5 GB at most", img.DiskBytes)
 		}
+		if got := in("for t in xterm-kitty foot alacritty tmux-256color; do infocmp $t >/dev/null 2>&1 || echo $t; done"); got != "" {
+			t.Errorf("unknown terminals: %s", got)
+		}
 		lfs := in(`mkdir /root/lfs; cd /root/lfs; git init -q; git config user.email a@example.org; git config user.name A
 			git lfs track '*.bin' >/dev/null; echo large >a.bin; git add .; git commit -qm a; git show HEAD:a.bin | head -1; cat a.bin`)
 		if lfs != "version https://git-lfs.github.com/spec/v1\nlarge" {

@@ -23,9 +23,16 @@ type terminal struct {
 
 func (h *host) openTerminal(t *testing.T, args ...string) (*terminal, func() int) {
 	t.Helper()
+	return h.openTerminalWith(t, nil, args...)
+}
+
+// openTerminalWith is openTerminal with more variables.
+func (h *host) openTerminalWith(t *testing.T, env []string, args ...string) (*terminal, func() int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
 	t.Cleanup(cancel)
 	cmd := h.command(ctx, args...)
+	cmd.Env = append(cmd.Env, env...)
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 100})
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ type running struct {
 	streams *streams
 	process *process // nil if it could not be started
 	failure error    // why not
+	note    string   // a line before its output; "" for none
 
 	releaseOnce sync.Once
 	released    chan struct{} // closed when output may be sent
@@ -82,6 +83,9 @@ func (r *running) serve(ctx context.Context) {
 		_, _ = fmt.Fprintf(r.channel.Stderr(), "banger: %v\n", r.failure)
 		r.report(startFailure(r.failure))
 		return
+	}
+	if r.note != "" { // it comes with a terminal, which is in raw mode there
+		_, _ = fmt.Fprintf(r.channel.Stderr(), "%s\r\n", r.note)
 	}
 	outputs := r.streams.copy(r.conn.work.Go)
 	// Not among the connection's work: a command that ignores the hang-up has

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/terminfo"
 )
 
 // session is a channel on which one command, shell or subsystem runs
@@ -19,6 +21,8 @@ type session struct {
 	channel   ssh.Channel
 	env       environment // what the client has set
 	term      string      // terminal type; "" before a pty-req
+	terminfo  []byte      // its description, if the client has sent one
+	note      string      // a line for the client's user; "" for none
 	terminal  *terminal   // nil without one
 	keySocket string      // of the forwarded SSH agent; "" without one
 	running   *running    // nil before the start
@@ -86,6 +90,7 @@ func (s *session) start(ctx context.Context, req *ssh.Request) error {
 	}
 	spec.user, spec.terminal, spec.groups = s.conn.user, s.terminal, s.conn.server.config.Groups
 	s.running = startRunning(s.conn, s.channel, spec, failure)
+	s.running.note = s.note
 	s.conn.work.Go(func() { s.running.serve(ctx) })
 	return nil
 }
@@ -121,9 +126,10 @@ func (s *session) command(req *ssh.Request) (spec processSpec, failure, err erro
 // environment puts together what the command gets.
 func (s *session) environment() environment {
 	env := loginEnvironment(s.conn.user, loginFiles(), s.conn.server.config.Env)
-	if s.terminal != nil && s.term != "" {
-		env["TERM"] = s.term
+	if _, chosen := s.env["TERM"]; s.terminal != nil && s.term != "" && !chosen {
+		env["TERM"], s.note = s.terminalType(env)
 	}
+	withoutUnknownLocales(s.env, localeDir)
 	maps.Copy(env, s.env)
 	if s.terminal != nil {
 		env["SSH_TTY"] = s.terminal.name()
@@ -141,6 +147,10 @@ func (s *session) setEnv(payload []byte) error {
 	}
 	if !validVariable(msg.Name, msg.Value) {
 		return fmt.Errorf("no process can have a variable named %q", msg.Name)
+	}
+	if msg.Name == terminfo.Variable {
+		s.terminfo, err = terminfo.Decode(msg.Value)
+		return err
 	}
 	s.env[msg.Name] = msg.Value
 	return nil

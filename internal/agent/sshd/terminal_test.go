@@ -16,7 +16,7 @@ import (
 func (f *fixture) terminalSession(modes ssh.TerminalModes) *ssh.Session {
 	f.t.Helper()
 	s := f.session()
-	if err := s.RequestPty("xterm-test", 24, 80, modes); err != nil {
+	if err := s.RequestPty("xterm", 24, 80, modes); err != nil {
 		f.t.Fatal(err)
 	}
 	return s
@@ -29,7 +29,7 @@ func TestTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(out), "\r\n")
-	want := []string{lines[0], lines[0], "xterm-test", "24 80", "err", "0", ""}
+	want := []string{lines[0], lines[0], "xterm", "24 80", "err", "0", ""}
 	if got := fmt.Sprintf("%q", lines); got != fmt.Sprintf("%q", want) || !strings.HasPrefix(lines[0], "/dev/pts/") {
 		t.Errorf("got %q, want %q", lines, want)
 	}
