@@ -175,6 +175,11 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 		return none, err
 	}
 	defer root.Close()
+	if config.SwapDevice != "" {
+		if err := swapTo(config.SwapDevice); err != nil {
+			return none, err
+		}
+	}
 	realDirs, err := bindRealDirs(root, config.RealDirs)
 	if err != nil {
 		return none, err

@@ -31,6 +31,7 @@ type VM struct {
 	VCPUs     int               `json:"vcpus"`
 	MemoryMiB int64             `json:"memory_mib"`
 	DiskBytes int64             `json:"disk_bytes"` // the disk's size as the guest sees it
+	SwapBytes int64             `json:"swap_bytes,omitempty"`
 	IP        string            `json:"ip"`
 	MAC       string            `json:"mac"`
 	PID       int               `json:"pid,omitempty"` // the VMM's, while it runs
@@ -63,10 +64,11 @@ type CreateVM struct {
 	VCPUs     int               `json:"vcpus,omitempty"`
 	MemoryMiB int64             `json:"memory_mib,omitempty"`
 	DiskBytes int64             `json:"disk_bytes,omitempty"`
-	Env       map[string]string `json:"env,omitempty"`       // set in every session and command
-	NoStart   bool              `json:"no_start,omitempty"`  // record and disk only
-	Nested    bool              `json:"nested,omitempty"`    // a processor that can run VMs itself (QEMU only)
-	Temporary bool              `json:"temporary,omitempty"` // deleted when bangerd next starts, and if its guest doesn't come up
+	SwapBytes int64             `json:"swap_bytes,omitempty"` // 0: none
+	Env       map[string]string `json:"env,omitempty"`        // set in every session and command
+	NoStart   bool              `json:"no_start,omitempty"`   // record and disk only
+	Nested    bool              `json:"nested,omitempty"`     // a processor that can run VMs itself (QEMU only)
+	Temporary bool              `json:"temporary,omitempty"`  // deleted when bangerd next starts, and if its guest doesn't come up
 	// AutoDelete is for a caller that deletes the VM itself, once it has had its
 	// use: if bangerd dies before that, the next one deletes it. A VM whose guest
 	// wasn't ready in time is kept.

@@ -19,6 +19,7 @@ type machineOptions struct {
 	vcpus  int
 	memory sizeFlag
 	disk   sizeFlag
+	swap   sizeFlag
 	nested bool
 	env    envFlag
 	timing bool
@@ -26,17 +27,18 @@ type machineOptions struct {
 
 func (o *machineOptions) addFlags(cmd *cobra.Command, e *env) {
 	o.memory.bare, o.memory.least = 1<<20, 1<<20
-	o.disk.least = 1 << 20
+	o.disk.least, o.swap.least = 1<<20, 1<<20
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "name of the VM (default: made up)")
 	f.StringVar(&o.image, "image", "", "image to boot (default: the configured one)")
 	f.IntVar(&o.vcpus, "vcpus", 0, "number of virtual CPUs (default: the configured one)")
 	f.Var(&o.memory, "memory", "memory, such as 2G or 2048; MiB if there is no unit (default: the configured one)")
 	f.Var(&o.disk, "disk", "size of the disk, such as 20G; it takes space only as it is used (default: the configured one)")
+	f.Var(&o.swap, "swap", "room for memory that isn't in use, such as 4G; it takes space only as it is used (default: none)")
 	f.BoolVar(&o.nested, "nested", false, "give it a processor that can run VMs itself (QEMU only)")
 	f.VarP(&o.env, "env", "e", "set a variable in every session and command; without =VALUE, the value it has here (repeatable)")
 	f.BoolVar(&o.timing, "timing", false, "print what each phase took")
-	for _, name := range []string{"name", "vcpus", "memory", "disk", "env"} {
+	for _, name := range []string{"name", "vcpus", "memory", "disk", "swap", "env"} {
 		completeFlag(cmd, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp))
 	}
 	completeFlag(cmd, "image", completeNames(e, -1, imageNames, catalogImageNames))
@@ -56,6 +58,7 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		VCPUs:     o.vcpus,
 		MemoryMiB: o.memory.bytes >> 20,
 		DiskBytes: o.disk.bytes,
+		SwapBytes: o.swap.bytes,
 		Nested:    o.nested,
 		Env:       o.env.values,
 	}, nil

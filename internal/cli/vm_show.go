@@ -60,6 +60,9 @@ func describeVM(vm api.VM) [][]string {
 	d.row("VCPUs", fmt.Sprint(vm.VCPUs))
 	d.row("Memory", progress.Bytes(vm.MemoryMiB<<20))
 	d.row("Disk", progress.Bytes(vm.DiskBytes))
+	if vm.SwapBytes > 0 {
+		d.row("Swap", progress.Bytes(vm.SwapBytes))
+	}
 	d.row("IP", vm.IP)
 	d.row("MAC", vm.MAC)
 	if vm.Nested {

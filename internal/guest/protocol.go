@@ -84,6 +84,7 @@ type BootConfig struct {
 	ImageDevice    string            `json:"image_device"`             // serial of the read-only root filesystem
 	DiskDevice     string            `json:"disk_device"`              // serial of the VM's own disk
 	ModulesDevice  string            `json:"modules_device,omitempty"` // serial of the kernel's modules filesystem, mounted at /lib/modules
+	SwapDevice     string            `json:"swap_device,omitempty"`    // serial of a disk to swap to, with anything on it
 	RealDirs       []string          `json:"real_dirs"`                // directories bound from the disk instead of the overlay
 	AuthorizedKeys []string          `json:"authorized_keys"`
 	HostKey        string            `json:"host_key"`              // the agent's SSH host key, OpenSSH PEM

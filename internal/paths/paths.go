@@ -155,6 +155,9 @@ func (l Layout) VMDir(id string) string { return filepath.Join(l.VMsDir(), id) }
 // VMDisk is a VM's writable layer.
 func (l Layout) VMDisk(id string) string { return filepath.Join(l.VMDir(id), "disk.ext4") }
 
+// VMSwap is where a running VM swaps to.
+func (l Layout) VMSwap(id string) string { return filepath.Join(l.VMDir(id), "swap.raw") }
+
 // VMConsole is a VM's console log.
 func (l Layout) VMConsole(id string) string { return filepath.Join(l.VMDir(id), "console.log") }
 

@@ -72,6 +72,7 @@ func (m *Manager) plan(ctx context.Context, req api.CreateVM) (Record, Workspace
 		VCPUs:     or(req.VCPUs, m.cfg.Defaults.VCPUs),
 		MemoryMiB: or(req.MemoryMiB, m.cfg.Defaults.MemoryMiB),
 		DiskBytes: or(req.DiskBytes, m.cfg.Defaults.DiskBytes),
+		SwapBytes: req.SwapBytes,
 		Nested:    req.Nested,
 		Temporary: req.Temporary,
 		Env:       req.Env,

@@ -99,7 +99,7 @@ func (r *Record) ended(reason string) {
 
 // cleanRuntime removes what only a running VM needs.
 func (m *Manager) cleanRuntime(ctx context.Context, rec Record) error {
-	return errors.Join(m.disconnect(ctx, rec), os.RemoveAll(m.cfg.Layout.VMRuntimeDir(rec.ID)))
+	return errors.Join(m.disconnect(ctx, rec), os.RemoveAll(m.cfg.Layout.VMRuntimeDir(rec.ID)), os.RemoveAll(m.cfg.Layout.VMSwap(rec.ID)))
 }
 
 // The pause after a failed wait for a guest grows, since a guest that answers

@@ -24,6 +24,7 @@ const (
 	imageDrive   = "image"
 	modulesDrive = "modules"
 	diskDrive    = "disk"
+	swapDrive    = "swap"
 )
 
 // bootAttempts is how often a VMM is started before a guest that dies without
@@ -104,6 +105,9 @@ func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.St
 		if err := os.MkdirAll(runtimeDir, 0o700); err != nil {
 			return fmt.Errorf("create the VM's socket directory: %w", err)
 		}
+		if err := m.makeSwap(rec); err != nil {
+			return err
+		}
 		u.Add("note that the start failed", func(ctx context.Context) error {
 			_, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended("it could not be started") })
 			return err
@@ -131,7 +135,7 @@ func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.St
 }
 
 func (m *Manager) spec(rec Record, a assets) vmm.Spec {
-	return vmm.Spec{
+	spec := vmm.Spec{
 		ID:         rec.ID,
 		Name:       rec.Name,
 		StateDir:   m.cfg.Layout.VMDir(rec.ID),
@@ -149,6 +153,26 @@ func (m *Manager) spec(rec Record, a assets) vmm.Spec {
 		},
 		NIC: vmm.NIC{Tap: network.TapName(rec.ID), MAC: network.MAC(rec.IP)},
 	}
+	if rec.SwapBytes > 0 {
+		spec.Drives = append(spec.Drives, vmm.Drive{ID: swapDrive, Path: m.cfg.Layout.VMSwap(rec.ID)})
+	}
+	return spec
+}
+
+// makeSwap makes a file to swap to, of zeros that take no space. It is new at
+// every start, so that what was swapped out once doesn't stay on the host.
+func (m *Manager) makeSwap(rec Record) error {
+	if rec.SwapBytes == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(m.cfg.Layout.VMSwap(rec.ID), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		err = errors.Join(f.Truncate(rec.SwapBytes), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("make a file to swap to: %w", err)
+	}
+	return nil
 }
 
 // The pause between tries to reach an agent that isn't there yet. A driver's
@@ -261,6 +285,7 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 		ImageDevice:    serials[imageDrive],
 		DiskDevice:     serials[diskDrive],
 		ModulesDevice:  serials[modulesDrive],
+		SwapDevice:     serials[swapDrive],
 		RealDirs:       a.image.RealDirs,
 		AuthorizedKeys: []string{m.cfg.UserKey.Public},
 		HostKey:        rec.HostKey,

@@ -14,6 +14,8 @@ import (
 const (
 	minMemoryMiB = 192
 	minDiskBytes = 256 << 20
+	minSwapBytes = 1 << 20
+	maxSwapBytes = 1 << 40
 	maxVCPUs     = 32 // Firecracker's limit, docs: machine-config vcpu_count
 )
 
@@ -31,6 +33,10 @@ func checkLimits(rec Record) error {
 	case rec.DiskBytes < minDiskBytes:
 		return api.Errorf(api.CodeInvalid, "a disk of %d MiB is too small", rec.DiskBytes>>20).
 			WithHint("give it at least %d MiB; it takes up only what the guest writes", minDiskBytes>>20)
+	}
+	if swap := rec.SwapBytes; swap != 0 && (swap < minSwapBytes || swap > maxSwapBytes) {
+		return api.Errorf(api.CodeInvalid, "%d MiB are no size for swap", swap>>20).
+			WithHint("choose 1 MiB to 1 TiB, or none")
 	}
 	for name := range rec.Env {
 		if !envSyntax.MatchString(name) {

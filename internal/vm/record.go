@@ -27,8 +27,9 @@ type Record struct {
 	VCPUs     int
 	MemoryMiB int64
 	DiskBytes int64
-	Nested    bool // it can run VMs itself
-	Temporary bool // it stays Doomed
+	SwapBytes int64 // 0: none
+	Nested    bool  // it can run VMs itself
+	Temporary bool  // it stays Doomed
 	Env       map[string]string
 	// ImageConfig is how the image's publisher wants programs to run; nil for
 	// images that say nothing of that.

@@ -140,6 +140,7 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 		DiskBytes: cmp.Or(req.DiskBytes, 20<<30),
 		IP:        fmt.Sprintf("172.16.0.%d", f.made+1),
 		Env:       req.Env,
+		SwapBytes: req.SwapBytes,
 		Nested:    req.Nested,
 		Config:    config,
 		CreatedAt: time.Now().UTC(),
