@@ -89,12 +89,20 @@ func start(t *testing.T, f Fixture, spec vmm.Spec) vmm.Machine {
 	return m
 }
 
-// talk exchanges a message with the guest.
+// talk exchanges a message with the guest. One that still boots is asked again.
 func talk(t *testing.T, m vmm.Machine) {
 	t.Helper()
-	health, err := guest.NewClient(m.DialGuest).Health(step(t))
-	if err != nil {
-		t.Fatalf("talk to the guest: %v", err)
+	ctx, client := step(t), guest.NewClient(m.DialGuest)
+	health, err := client.Health(ctx)
+	for err != nil {
+		select {
+		case <-m.Done():
+			t.Fatalf("talk to the guest, which has ended (%s): %v", m.ExitReason(), err)
+		case <-ctx.Done():
+			t.Fatalf("talk to the guest: %v", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		health, err = client.Health(ctx)
 	}
 	if health.Stage == "" {
 		t.Errorf("the guest's answer is empty")
