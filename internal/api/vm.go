@@ -13,6 +13,7 @@ const (
 	StateCreated  State = "created"  // never started
 	StateStarting State = "starting" // its VMM runs, the guest isn't ready yet
 	StateRunning  State = "running"  // its VMM runs and the guest was ready
+	StatePaused   State = "paused"   // its VMM has stopped the guest for the time being; Reason says why
 	StateStopping State = "stopping" // it was asked to stop
 	StateStopped  State = "stopped"  // no VMM runs
 	StateUnknown  State = "unknown"  // bangerd can't reach its VMM, or can't read its record; Reason says why

@@ -88,6 +88,8 @@ func whyDown(ctx context.Context, e *env, vm api.VM) (string, error) {
 		return "", err
 	case now.State == api.StateStopping, now.State == api.StateStopped && now.Reason == "":
 		return "VM " + vm.Name + " was stopped", nil
+	case now.State == api.StatePaused:
+		return "VM " + vm.Name + " is paused (" + now.Reason + ")", nil
 	case now.State == api.StateStopped:
 		return "VM " + vm.Name + " ended (" + now.Reason + ")", nil
 	}

@@ -17,8 +17,9 @@ func newVMList(e *env) *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List the VMs",
 		Long: `List the VMs and what they are doing. One whose VMM doesn't answer to bangerd,
-or whose record is damaged, is "unknown"; what is wrong with a VM, say that it
-has lost its network, follows on stderr.`,
+or whose record is damaged, is "unknown"; one whose guest has to wait until the
+host's disk has space is "paused". What is wrong with a VM, say that it has lost
+its network, follows on stderr.`,
 		Example:           "  banger vm list --json | jq -r '.[].name'",
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,

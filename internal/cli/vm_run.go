@@ -271,6 +271,10 @@ func farewell(ctx context.Context, e *env, vm api.VM) {
 		return // it was deleted meanwhile, or what failed is being reported
 	}
 	name := shellQuote(vm.Name)
+	if vm.State == api.StatePaused {
+		e.notice("VM %s is paused: %s", name, vm.Reason)
+		return
+	}
 	if vm.State != api.StateRunning {
 		e.notice("VM %s is %s:", name, vm.State)
 		e.notice("  start it    banger vm start %s", name)

@@ -18,7 +18,7 @@ Their disks stay. With --force they are ended at once, also while another
 command waits for the guest, and where bangerd can't reach the VMM.`,
 		Example:           "  banger vm stop web db",
 		Args:              args(1, -1, "VM..."),
-		ValidArgsFunction: completeVMs(e, -1, api.StateRunning, api.StateStarting, api.StateStopping, api.StateUnknown),
+		ValidArgsFunction: completeVMs(e, -1, api.StateRunning, api.StateStarting, api.StateStopping, api.StatePaused, api.StateUnknown),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return forEach(cmd.Context(), args, func(name string) error {
 				return runVMStop(cmd.Context(), e, name, force)

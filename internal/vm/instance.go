@@ -151,15 +151,21 @@ func (i *instance) alive() bool {
 	}
 }
 
-// bound returns a context that ends with the machine as well.
+// bound returns a context that ends with the machine as well, and when the VMM
+// stops the guest.
 func (i *instance) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	i.cutWhenHeld(ctx, cancel)
 	stop := context.AfterFunc(i.ctx, guard.Func("end a call with its VM", func() { cancel(context.Cause(i.ctx)) }))
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// explain tells why the VMM ended, if err came of that.
+// explain tells why the VMM ended or has stopped the guest, if err came of that.
 func (i *instance) explain(ctx context.Context, err error) error {
+	var held *heldUp
+	if errors.As(context.Cause(ctx), &held) {
+		return held.told
+	}
 	if errors.Is(err, vmm.ErrGone) {
 		<-i.machine.Done() // the connection may notice before the process is reaped
 	}

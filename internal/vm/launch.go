@@ -261,7 +261,7 @@ func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call fun
 	switch {
 	case err == nil:
 		return nil
-	case bootCtx.Err() != nil && ctx.Err() == nil && inst.alive():
+	case errors.Is(bootCtx.Err(), context.DeadlineExceeded) && ctx.Err() == nil && inst.alive():
 		return api.Errorf(api.CodeTimeout, "the guest's agent did not answer within %s", m.cfg.BootTimeout)
 	default:
 		return inst.explain(bootCtx, fmt.Errorf("boot VM %s: %w", rec.Name, err))
@@ -333,6 +333,8 @@ func (m *Manager) awaitGuest(ctx context.Context, rec Record, inst *instance, wa
 	if wait == api.WaitAgent {
 		return rec, nil
 	}
+	bounded, release := inst.bound(ctx)
+	defer release()
 	err := ph.run("ready", "waiting for the guest's init", func() error {
 		timeout := time.NewTimer(m.cfg.BootTimeout)
 		defer timeout.Stop()
@@ -343,8 +345,8 @@ func (m *Manager) awaitGuest(ctx context.Context, rec Record, inst *instance, wa
 			return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", m.cfg.BootTimeout)
 		case <-inst.machine.Done():
 			return inst.explain(ctx, errMachineEnded)
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-bounded.Done():
+			return inst.explain(bounded, context.Cause(bounded))
 		}
 	})
 	if err != nil {

@@ -202,8 +202,17 @@ func (m *Manager) Dial(ctx context.Context, ref string, port uint32) (net.Conn, 
 		return nil, api.Errorf(api.CodeConflict, "VM %q is stopping", rec.Name).
 			WithHint("once it has stopped, banger vm start %s starts it; banger vm stop --force %s ends it at once", rec.Name, rec.Name)
 	}
+	ctx, cancel := inst.bound(ctx)
+	defer cancel()
 	conn, err := inst.machine.DialGuest(ctx, port)
-	if err != nil {
+	var held *heldUp
+	switch {
+	case errors.As(context.Cause(ctx), &held):
+		if err == nil {
+			_ = conn.Close() // of no use for now
+		}
+		return nil, held.told
+	case err != nil:
 		return nil, fmt.Errorf("reach the agent of VM %s: %w", rec.Name, err)
 	}
 	return conn, nil
@@ -260,6 +269,7 @@ func (m *Manager) facts(rec Record) facts {
 	f := facts{alive: inst != nil && inst.alive()}
 	if f.alive {
 		f.offline = inst.offline
+		f.held, f.noSpace = inst.space()
 	}
 	if u := m.unreached[rec.ID]; u != nil {
 		f.unreached = u.reason

@@ -6,11 +6,14 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/network"
+	"banger/internal/vmm"
 )
 
 // facts is what can be seen of a VM at this moment.
 type facts struct {
 	alive     bool      // its VMM process exists, and bangerd is connected to it
+	held      string    // why its VMM has stopped the guest; "" if it hasn't
+	noSpace   bool      // the guest's writes fail, since its VMM doesn't stop it
 	unreached string    // why bangerd isn't connected to a VMM that may exist; "" if there is none
 	offline   string    // why a VM that runs has no network; "" if it has one
 	operation operation // what is being done to it, if anything
@@ -25,6 +28,8 @@ func observe(rec Record, f facts) api.State {
 		return api.StateUnknown
 	case f.alive && rec.Stopping:
 		return api.StateStopping
+	case f.held != "":
+		return api.StatePaused
 	case f.alive && rec.Ready:
 		return api.StateRunning
 	case f.alive:
@@ -68,6 +73,11 @@ func admit(req request, rec Record, f facts) error {
 		return nil
 	case state == api.StateUnknown && op == opStop && req.force && rec.broken == nil:
 		return nil
+	case state == api.StatePaused && op == opStop && req.force:
+		return nil
+	case state == api.StatePaused && op == opStop:
+		// The guest couldn't be asked, and its last writes would be lost.
+		return heldError("cannot stop VM %q: it is paused: %s", rec, f.held)
 	case state == api.StateUnknown:
 		return unknownError(verbs[op], rec, f)
 	}
@@ -76,6 +86,12 @@ func admit(req request, rec Record, f facts) error {
 		return err.WithHint("stop it first, or use --force")
 	}
 	return err
+}
+
+// heldError says why nothing can be done with a guest that its VMM has stopped.
+func heldError(format string, rec Record, why string) error {
+	return api.Errorf(api.CodeHost, format, rec.Name, why).
+		WithHint("free some space and it goes on by itself; banger vm stop --force %s ends it", rec.Name)
 }
 
 // unknownError says why something can't be done to a VM in StateUnknown.
@@ -118,6 +134,10 @@ func whyState(rec Record, f facts, state api.State) string {
 		return rec.StopReason
 	case f.offline != "" && (state == api.StateRunning || state == api.StateStarting):
 		return fmt.Sprintf("its network is lost (%s); unless it comes back, banger vm restart %s gives it a new one", f.offline, rec.Name)
+	case state == api.StatePaused:
+		return f.held + "; it goes on by itself when there is space again"
+	case f.noSpace && state == api.StateRunning:
+		return vmm.DiskFull + ": what it writes fails"
 	case state == api.StateStarting && f.operation == opNone:
 		return fmt.Sprintf("the guest wasn't seen to finish booting; see banger vm logs %s", rec.Name)
 	}

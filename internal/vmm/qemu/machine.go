@@ -33,6 +33,7 @@ type Machine struct {
 	log     *slog.Logger
 	done    chan struct{}
 	oom     uint64 // vmm.OOMKills when the machine was made
+	hold    vmm.Hold
 
 	// The machine's goroutines live until stop is called.
 	life  context.Context
@@ -62,6 +63,7 @@ func newMachine(spec vmm.Spec, h vmm.Handle, process *vmm.Process, log *slog.Log
 func (m *Machine) run() {
 	m.tasks.Go(guard.Func("keep QEMU's logs small", func() { vmm.KeepLogsBounded(m.life, m.log, m.spec.Console, logPath(m.spec)) }))
 	m.tasks.Go(guard.Func("wait for QEMU's end", m.awaitEnd))
+	m.tasks.Go(guard.Func("let a guest go on when there is space", m.keepGoing))
 }
 
 // awaitEnd notes why QEMU ended, clears up behind it and closes done.
@@ -116,7 +118,9 @@ func (m *Machine) onEvent(e qmpEvent) {
 		m.ending.shutdown = data.Reason
 		m.mu.Unlock()
 	case "BLOCK_IO_ERROR":
-		m.warn("a disk of the VM fails", string(e.Data))
+		m.noteDiskError(e.Data)
+	case "RESUME":
+		m.hold.Set("")
 	}
 }
 

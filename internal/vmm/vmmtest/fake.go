@@ -155,6 +155,9 @@ func (m *machine) Handle() vmm.Handle    { return m.vm.handle }
 func (m *machine) Done() <-chan struct{} { return m.done }
 func (m *machine) ExitReason() string    { return m.vm.exitReason() }
 
+// Held is what VM.Hold has set.
+func (m *machine) Held() (why string, changed <-chan struct{}) { return m.vm.hold.Held() }
+
 func (m *machine) DialGuest(ctx context.Context, port uint32) (net.Conn, error) {
 	return m.vm.dial(ctx, port)
 }

@@ -26,6 +26,7 @@ type VM struct {
 	cmd    *exec.Cmd
 	stdin  io.Closer // closing it ends the process
 	log    *slog.Logger
+	hold   vmm.Hold
 	booted chan struct{} // closed once serve is set
 	ended  chan struct{} // closed once the process has been reaped
 
@@ -66,6 +67,10 @@ func startVM(spec vmm.Spec) (*VM, error) {
 	vm.handle = vmm.Handle{Driver: FakeName, PID: pid, StartTime: start, Accel: "tcg"}
 	return vm, nil
 }
+
+// Hold has the machine say why the guest is stopped, "" that it runs. The guest's
+// software isn't stopped.
+func (vm *VM) Hold(why string) { vm.hold.Set(why) }
 
 // run boots the guest and waits for the end of the process.
 func (vm *VM) run(boot func(*VM) Serve) {
