@@ -84,6 +84,9 @@ type Workspace struct {
 	GuestPath string `json:"guest_path,omitempty"` // default /root/repo
 	Branch    string `json:"branch,omitempty"`     // new branch in the guest
 	From      string `json:"from,omitempty"`       // where Branch starts; default HEAD
+	// LeaveChanges leaves what isn't committed on the host, where it would be
+	// copied, or be refused since From has something else in its place.
+	LeaveChanges bool `json:"leave_changes,omitempty"`
 }
 
 // Wait says which state of the guest ends a start.

@@ -35,6 +35,7 @@ type runOptions struct {
 	tty     bool
 	branch  string
 	from    string
+	leave   bool     // what isn't committed
 	guest   string   // where PATH goes in the VM; "" for the default
 	path    string   // "" in bare mode
 	command []string // nil: an interactive session
@@ -54,6 +55,10 @@ With a PATH, the git repository there is copied to /root/repo in the VM, or to
 --guest-path: its tracked files, its untracked ones that git doesn't ignore, and
 its history. The shell or command starts there. Of a directory that is no
 repository, the files are copied, but for those that a .gitignore in it names.
+
+With --branch the copy is on a new branch. What isn't committed goes along, also
+to another commit (--from); what is in that commit's way is refused with a list,
+and --leave-changes leaves all of it here.
 
 The command's exit status becomes banger's, and its input, output and signals
 are yours; a third Ctrl-C gives up on a command that ignores them. It gets a
@@ -88,7 +93,8 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 	f.StringVar(&o.entrypoint, "entrypoint", "", "program to put before the command instead of the image's entrypoint; '' for none")
 	f.StringVar(&o.guest, "guest-path", "", "where the repository goes in the VM (default: /root/repo)")
 	f.StringVar(&o.branch, "branch", "", "check out a new branch of this name in the VM (needs a PATH)")
-	f.StringVar(&o.from, "from", "", "where the new branch starts (default: HEAD)")
+	f.StringVar(&o.from, "from", "", "where the new branch starts (default: HEAD); uncommitted work goes along")
+	f.BoolVar(&o.leave, "leave-changes", false, "leave what isn't committed on the host (needs --branch)")
 	return cmd
 }
 
@@ -105,6 +111,9 @@ func (o *runOptions) parseArgs(args []string, dash int) error {
 	if len(before) > 1 {
 		return api.Errorf(api.CodeInvalid, "vm run takes one PATH, but got %q and %q", before[0], before[1]).
 			WithHint("a command goes after --, like this: banger vm run %s -- %s", shellQuote(before[0]), shellQuote(before[1]))
+	}
+	if o.leave && o.branch == "" {
+		return api.Errorf(api.CodeInvalid, "--leave-changes needs --branch: it says what is left out of that branch")
 	}
 	if len(before) == 0 {
 		switch {
@@ -149,7 +158,7 @@ func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
 		return err
 	}
 	if o.path != "" {
-		req.Workspace = &api.Workspace{Path: o.path, GuestPath: o.guest, Branch: o.branch, From: o.from}
+		req.Workspace = &api.Workspace{Path: o.path, GuestPath: o.guest, Branch: o.branch, From: o.from, LeaveChanges: o.leave}
 	}
 	req.AutoDelete = o.rm
 	vm, err := createVM(ctx, e, req, o.machine.timing)

@@ -10,12 +10,17 @@ import (
 
 const headsPrefix = "refs/heads/"
 
-// checkBranch checks a new branch and where it starts. It returns the commit
-// to check out cleanly, or "" if the working tree is to be copied as it is.
-func checkBranch(ctx context.Context, r *repository, branch, from string) (start string, err error) {
+// checkBranch checks a new branch and where it starts. It returns that commit, or
+// "" if that is HEAD and the working tree is to be copied as it is.
+func checkBranch(ctx context.Context, r *repository, w api.Workspace) (start string, err error) {
+	branch, from := w.Branch, w.From
 	if branch == "" {
 		if from != "" {
 			return "", api.Errorf(api.CodeInvalid, "--from %s needs a name for the new branch", from).
+				WithHint("add --branch NAME")
+		}
+		if w.LeaveChanges {
+			return "", api.Errorf(api.CodeInvalid, "--leave-changes needs a name for the new branch").
 				WithHint("add --branch NAME")
 		}
 		return "", nil
@@ -30,7 +35,10 @@ func checkBranch(ctx context.Context, r *repository, branch, from string) (start
 	if err := checkBranchIsNew(ctx, r, branch); err != nil {
 		return "", err
 	}
-	if from == "" || from == "HEAD" || from == "@" {
+	if from == "" {
+		from = "HEAD"
+	}
+	if (from == "HEAD" || from == "@") && !w.LeaveChanges {
 		return "", nil
 	}
 	if strings.Contains(from, "@{") {
@@ -42,7 +50,14 @@ func checkBranch(ctx context.Context, r *repository, branch, from string) (start
 	if err != nil {
 		return "", err
 	}
-	if start == "" {
+	head, err := r.commit(ctx, "HEAD")
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case start != "" && start == head && !w.LeaveChanges:
+		return "", nil
+	case start == "":
 		return "", api.Errorf(api.CodeNotFound, "%q is no commit in %s", from, r.top).
 			WithHint("see `git branch --all` and `git log`; a remote's new commits need `git fetch` first")
 	}

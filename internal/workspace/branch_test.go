@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -28,7 +29,7 @@ func TestBranchAtHEADKeepsTheWorkingTree(t *testing.T) {
 	}
 }
 
-func TestBranchElsewhereIsACleanCheckout(t *testing.T) {
+func TestChangesAreLeft(t *testing.T) {
 	t.Parallel()
 	repo := newRepo(t)
 	write(t, repo, "run.sh", "#!/bin/sh\n")
@@ -47,15 +48,15 @@ func TestBranchElsewhereIsACleanCheckout(t *testing.T) {
 	conflicting := filepath.Join(repo, ".git/MERGE_MSG")
 	write(t, repo, ".git/MERGE_MSG", "unfinished\n")
 
-	for _, from := range []string{"v1", "main"} {
-		guest := push(t, api.Workspace{Path: repo, Branch: "b", From: from})
+	for _, from := range []string{"v1", "main", "HEAD", ""} {
+		guest := push(t, api.Workspace{Path: repo, Branch: "b", From: from, LeaveChanges: true})
 		if got := run(t, guest, "status", "--porcelain", "--branch"); got != "## b\n" {
 			t.Errorf("status %q", got)
 		}
-		if got, want := run(t, guest, "rev-parse", "HEAD"), run(t, repo, "rev-parse", from+"^{commit}"); got != want {
+		if got, want := run(t, guest, "rev-parse", "HEAD"), run(t, repo, "rev-parse", cmp.Or(from, "HEAD")+"^{commit}"); got != want {
 			t.Errorf("at %s, want %s", got, want)
 		}
-		if exists(filepath.Join(guest, "later")) != (from == "main") || exists(filepath.Join(guest, "untracked")) {
+		if exists(filepath.Join(guest, "later")) != (from != "v1") || exists(filepath.Join(guest, "untracked")) {
 			t.Errorf("%s has files that it shouldn't have", from)
 		}
 		if exists(filepath.Join(guest, ".git", filepath.Base(conflicting))) {
@@ -74,7 +75,7 @@ func TestCleanCheckoutHasSubmodulesOfThatCommit(t *testing.T) {
 	commit(t, sub, "newer")
 	commit(t, super, "newer submodule")
 
-	guest := push(t, api.Workspace{Path: super, Branch: "b", From: "before"})
+	guest := push(t, api.Workspace{Path: super, Branch: "b", From: "before", LeaveChanges: true})
 	if got := run(t, guest, "status", "--porcelain"); got != "" {
 		t.Errorf("status %q", got)
 	}
@@ -92,7 +93,7 @@ func TestCleanCheckoutOfASparseOne(t *testing.T) {
 	write(t, repo, "other/c.txt", "three\n")
 	commit(t, repo, "third")
 	run(t, repo, "sparse-checkout", "set", "--cone", "dir")
-	guest := push(t, api.Workspace{Path: repo, Branch: "b", From: "main"})
+	guest := push(t, api.Workspace{Path: repo, Branch: "b", From: "main", LeaveChanges: true})
 	if got := run(t, guest, "status", "--porcelain"); got != "" || !exists(filepath.Join(guest, "other/c.txt")) {
 		t.Errorf("status %q", got)
 	}

@@ -13,7 +13,8 @@ import (
 type gitDir struct {
 	repo   *repository
 	dir    string     // the directory to fill
-	start  string     // commit of a clean checkout; "" for the working tree as it is
+	start  string     // commit of HEAD; "" for that of the host
+	clean  bool       // a clean checkout of start
 	branch string     // new branch, without refs/heads/; "" for none
 	git    git        // runs in dir
 	big    int64      // see bigHistory
@@ -24,7 +25,7 @@ type gitDir struct {
 // newGitDir is to fill dir.
 func newGitDir(p *part, dir string) *gitDir {
 	return &gitDir{
-		repo: p.repo, dir: dir, start: p.start, branch: p.branch, big: p.big,
+		repo: p.repo, dir: dir, start: p.start, clean: p.clean, branch: p.branch, big: p.big,
 		git: git{dir: dir}.with("GIT_DIR=" + dir),
 	}
 }
@@ -65,7 +66,7 @@ func (g *gitDir) writeConfig(context.Context) error {
 }
 
 func (g *gitDir) writeGuestConfig(context.Context) error {
-	if g.start != "" {
+	if g.clean {
 		return g.write("config", g.repo.config(configOfClean))
 	}
 	return g.write("config", g.repo.config(configOfCopy))
@@ -87,7 +88,7 @@ func (g *gitDir) writeInfo(context.Context) error {
 	if err := g.write("info/exclude", append(g.repo.globalExcludes(), own...)); err != nil {
 		return err
 	}
-	if err := copyExtra(g.repo.view.common, "info/attributes", g.dir); err != nil || g.start != "" {
+	if err := copyExtra(g.repo.view.common, "info/attributes", g.dir); err != nil || g.clean {
 		return err
 	}
 	return copyExtra(g.repo.view.dir, "info/sparse-checkout", g.dir)
@@ -114,10 +115,17 @@ func (r *repository) globalExcludes() []byte {
 	return data
 }
 
-// writeIndex makes the index: a copy of the repository's, or that of a clean
-// checkout.
+// guestStat has git compare of files what it will in the guest (see config), for
+// an index leaves out files that differ by inode or owner.
+var guestStat = []string{
+	"GIT_CONFIG_COUNT=2",
+	"GIT_CONFIG_KEY_0=core.checkStat", "GIT_CONFIG_VALUE_0=minimal",
+	"GIT_CONFIG_KEY_1=core.trustctime", "GIT_CONFIG_VALUE_1=false",
+}
+
+// writeIndex makes the index: a copy of the view's, or that of a clean checkout.
 func (g *gitDir) writeIndex(ctx context.Context) error {
-	if g.start != "" {
+	if g.clean {
 		_, err := g.git.output(ctx, "read-tree", g.start)
 		return err
 	}
@@ -138,11 +146,8 @@ func (g *gitDir) writeIndex(ctx context.Context) error {
 	}
 	// Written anew, it is one file, without what fits this machine only. git
 	// marks the files that it couldn't tell from modified ones by size and
-	// time. It must compare what git in the guest will (see config), for it
-	// leaves out files that differ by inode or owner.
-	index := g.repo.git.with("GIT_INDEX_FILE="+path, "GIT_CONFIG_COUNT=2",
-		"GIT_CONFIG_KEY_0=core.checkStat", "GIT_CONFIG_VALUE_0=minimal",
-		"GIT_CONFIG_KEY_1=core.trustctime", "GIT_CONFIG_VALUE_1=false")
+	// time.
+	index := g.repo.git.with(guestStat...).with("GIT_INDEX_FILE=" + path)
 	_, err = g.repo.inWorktree(ctx, index, "update-index",
 		"--no-split-index", "--no-untracked-cache", "--no-fsmonitor", "--force-write-index")
 	return err

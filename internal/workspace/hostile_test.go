@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -235,9 +236,18 @@ func TestNothingThatARepositoryNamesRuns(t *testing.T) {
 	c := canaries{t, t.TempDir()}
 	top, linked := hostileRepositories(t, c)
 	dirs := []string{top, linked, filepath.Join(top, "sub"), filepath.Join(top, "nested"), filepath.Join(top, "inner-linked")}
+	twins := make(map[string]string) // commits like HEAD, to which all can be taken
+	for _, dir := range dirs {
+		twins[dir] = strings.TrimSpace(run(t, dir, "commit-tree", "-p", "HEAD", "-m", "twin", "HEAD^{tree}"))
+	}
+	c.reset()
 	for _, dir := range dirs {
 		push(t, api.Workspace{Path: dir})
-		push(t, api.Workspace{Path: dir, Branch: "new", From: "HEAD~1"})
+		push(t, api.Workspace{Path: dir, Branch: "new", From: "HEAD~1", LeaveChanges: true})
+		push(t, api.Workspace{Path: dir, Branch: "new", From: twins[dir]})
+		if _, err := tryPush(t, api.Workspace{Path: dir, Branch: "new", From: "HEAD~1"}); err != nil && !errors.Is(err, api.ErrConflict) {
+			t.Error(err)
+		}
 	}
 	if ran := c.ran(); len(ran) > 0 {
 		t.Errorf("ran: %q", ran)
@@ -257,7 +267,8 @@ func TestNothingThatARepositoryNamesRuns(t *testing.T) {
 		c.append(filepath.Join(top, file), every)
 	}
 	push(t, api.Workspace{Path: top})
-	push(t, api.Workspace{Path: top, Branch: "new", From: "HEAD~1"})
+	push(t, api.Workspace{Path: top, Branch: "new", From: "HEAD~1", LeaveChanges: true})
+	push(t, api.Workspace{Path: top, Branch: "new", From: twins[top]})
 	if ran := c.ran(); len(ran) > 0 {
 		t.Errorf("with every key, ran: %q", ran)
 	}

@@ -27,7 +27,8 @@ type content interface {
 type part struct {
 	repo    *repository
 	prefix  string // its path in the workspace; "" for the top
-	start   string // commit of a clean checkout; "" for the working tree as it is
+	start   string // commit of the copy's HEAD; "" for that of the host
+	clean   bool   // a clean checkout of start
 	branch  string // new branch; "" for none
 	big     int64  // see bigHistory
 	content content
@@ -128,20 +129,28 @@ func (p *Plan) parts(ctx context.Context, tmp string) ([]*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendParts(ctx, nil, &part{repo: repo, start: p.start, branch: p.branch, big: p.big}, tmp)
+	return appendParts(ctx, nil, &part{repo: repo, start: p.start, clean: p.clean, branch: p.branch, big: p.big}, tmp)
 }
 
 // appendParts lists the content of a repository and of those nested in it.
 func appendParts(ctx context.Context, parts []*part, one *part, tmp string) ([]*part, error) {
 	parts = append(parts, one)
-	if one.start != "" {
+	switch {
+	case one.clean:
 		return appendCleanParts(ctx, parts, one, tmp)
+	case one.start != "":
+		return appendCarriedParts(ctx, parts, one, tmp)
 	}
 	files, nested, err := listWorktree(ctx, one.repo, one.prefix)
 	if err != nil {
 		return nil, err
 	}
 	one.content = files
+	return appendNested(ctx, parts, one, nested, tmp)
+}
+
+// appendNested adds repositories in a working tree, as they are.
+func appendNested(ctx context.Context, parts []*part, one *part, nested []string, tmp string) ([]*part, error) {
 	for _, dir := range nested {
 		repo, err := openNested(ctx, filepath.Join(one.repo.top, dir), tmp)
 		if err != nil {
@@ -154,15 +163,20 @@ func appendParts(ctx context.Context, parts []*part, one *part, tmp string) ([]*
 	return parts, nil
 }
 
-// appendCleanParts is appendParts for a clean checkout, whose submodules are
-// those that the host has at the same place, if they have the commit.
+// appendCleanParts is appendParts for a clean checkout.
 func appendCleanParts(ctx context.Context, parts []*part, one *part, tmp string) ([]*part, error) {
 	t, err := listTree(ctx, one.repo, one.prefix, one.start)
 	if err != nil {
 		return nil, err
 	}
 	one.content = t
-	for _, e := range t.entries {
+	return appendSubmodules(ctx, parts, one, t.entries, tmp)
+}
+
+// appendSubmodules adds clean checkouts of those submodules that the host has at
+// the same place, if they have the commit.
+func appendSubmodules(ctx context.Context, parts []*part, one *part, entries []treeEntry, tmp string) ([]*part, error) {
+	for _, e := range entries {
 		dir := filepath.Join(one.repo.top, e.path)
 		if e.mode != modeSubmodule || !exists(filepath.Join(dir, ".git")) {
 			continue
@@ -178,7 +192,7 @@ func appendCleanParts(ctx context.Context, parts []*part, one *part, tmp string)
 		if commit == "" {
 			continue
 		}
-		sub := &part{repo: repo, prefix: path.Join(one.prefix, e.path), start: commit, big: one.big}
+		sub := &part{repo: repo, prefix: path.Join(one.prefix, e.path), start: commit, clean: true, big: one.big}
 		if parts, err = appendParts(ctx, parts, sub, tmp); err != nil {
 			return nil, err
 		}

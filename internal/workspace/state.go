@@ -25,7 +25,7 @@ var (
 // that it needs.
 func (g *gitDir) writeState(ctx context.Context) error {
 	if g.start != "" {
-		return nil // a clean checkout is in the middle of nothing
+		return nil // at another commit, nothing is going on
 	}
 	names := stateFiles
 	for _, dir := range stateDirs {

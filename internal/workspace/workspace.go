@@ -42,13 +42,15 @@
 // # Branches
 //
 // With a branch that starts at HEAD, the guest is on that branch and all else
-// is as without. With one that starts at any other revision, even one that
-// names the same commit, the guest gets a clean checkout of that revision,
-// like git worktree add makes it: changes and untracked files stay on the
-// host. Contents then are those of the objects: filters (such as Git LFS) and
-// conversions of line ends or encodings are not applied. A submodule is
-// checked out at the recorded commit if the host has it, else its directory
-// is empty.
+// is as without. With one that starts at another commit, uncommitted work goes
+// along as with git switch, and is refused where that commit has something else
+// than HEAD (carry.go). If changes are to be left, the guest gets a clean
+// checkout, like git worktree add makes it.
+//
+// Contents of a clean checkout, and of what another commit changes, are those of
+// the objects: filters (such as Git LFS) and conversions of line ends or
+// encodings are not applied. A submodule is there at the recorded commit if the
+// host has it, else its directory is empty.
 package workspace
 
 import (
@@ -71,7 +73,8 @@ const defaultGuestPath = "/root/repo"
 type Plan struct {
 	info   api.WorkspaceInfo
 	branch string // new branch in the guest, without refs/heads/; "" for none
-	start  string // commit of a clean checkout; "" for the working tree as it is
+	start  string // commit where it starts; "" for HEAD
+	clean  bool   // nothing uncommitted is copied
 	big    int64  // see bigHistory; tests lower it
 }
 
@@ -95,8 +98,12 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{branch: w.Branch, big: bigHistory}
-	if p.start, err = checkBranch(ctx, repo, w.Branch, w.From); err != nil {
+	p := &Plan{branch: w.Branch, clean: w.LeaveChanges, big: bigHistory}
+	if p.start, err = checkBranch(ctx, repo, w); err != nil {
+		return nil, err
+	}
+	carried, err := p.checkCarry(ctx, repo, w.From, tmp)
+	if err != nil {
 		return nil, err
 	}
 	guestPath, err := guestPath(w.GuestPath)
@@ -107,7 +114,9 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	switch {
 	case repo.isPlain():
 		repo.notes = append(repo.notes, "it is not a git repository: its files were copied, but for those that a .gitignore in it names")
-	case head == "":
+	case carried > 0:
+		repo.notes = append(repo.notes, fmt.Sprintf("its uncommitted work (%s) was taken to %s", plural(carried, "path"), w.From))
+	case head == "" && !p.clean:
 		repo.notes = append(repo.notes, "the repository has no commit yet: its files and what is staged were copied")
 	}
 	p.info.Note = strings.Join(repo.notes, "; ")
@@ -148,4 +157,24 @@ func guestPath(wanted string) (string, error) {
 			WithHint("use for instance --guest-path %s", defaultGuestPath)
 	}
 	return clean, nil
+}
+
+// checkCarry checks that what isn't committed can be taken along, and returns how
+// many paths that are; 0 if they stay where they are.
+func (p *Plan) checkCarry(ctx context.Context, r *repository, from, tmp string) (int, error) {
+	if p.start == "" || p.clean {
+		return 0, nil
+	}
+	c, err := planCarry(ctx, r, p.start)
+	if err != nil {
+		return 0, err
+	}
+	return len(c.work), c.check(ctx, r, from, tmp)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
