@@ -75,7 +75,7 @@ var mayImport = map[string][]string{
 	"internal/vm": {"internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",
 		"internal/guard", "internal/guest", "internal/hosttool", "internal/image", "internal/kernel",
 		"internal/network", "internal/vmm", "internal/regularfile"},
-	"internal/workspace":   {"internal/api", "internal/regularfile"},
+	"internal/workspace":   {"internal/api", "internal/guest", "internal/regularfile"},
 	"internal/session":     {"internal/api", "internal/guest"},
 	"internal/dockerbuild": {"internal/api", "internal/guest", "internal/session", "internal/regularfile"},
 

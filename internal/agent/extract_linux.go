@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/guest"
 )
 
 // extraction unpacks a tar stream into a directory. No entry, whatever its
@@ -259,6 +261,39 @@ func (x *extraction) file(dir int, base string, h *tar.Header, content io.Reader
 		return err
 	}
 	defer unix.Close(fd)
+	if sparse, is := h.PAXRecords[guest.SparseRecord]; is {
+		err = x.sparse(fd, sparse, h.Size, content)
+	} else {
+		err = x.copy(fd, content)
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, uint32(h.Mode&0o777)); err != nil {
+		return err
+	}
+	return setTimes(dir, base, h.ModTime)
+}
+
+// sparse writes a file with holes.
+func (x *extraction) sparse(fd int, record string, inStream int64, content io.Reader) error {
+	size, pieces, err := guest.ParseSparse(record, inStream)
+	if err != nil {
+		return err
+	}
+	for _, piece := range pieces {
+		if _, err := unix.Seek(fd, piece.Offset, unix.SEEK_SET); err != nil {
+			return err
+		}
+		if err := x.copy(fd, io.LimitReader(content, piece.Length)); err != nil {
+			return err
+		}
+	}
+	return unix.Ftruncate(fd, size)
+}
+
+// copy writes all of content.
+func (x *extraction) copy(fd int, content io.Reader) error {
 	for {
 		n, err := content.Read(x.buf)
 		for written := 0; written < n; {
@@ -269,16 +304,12 @@ func (x *extraction) file(dir int, base string, h *tar.Header, content io.Reader
 			written += max(w, 0)
 		}
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := unix.Fchmod(fd, uint32(h.Mode&0o777)); err != nil {
-		return err
-	}
-	return setTimes(dir, base, h.ModTime)
 }
 
 // hardLink links to an entry that came before.

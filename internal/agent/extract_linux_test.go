@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger/internal/guest"
 	"log/slog"
 )
@@ -92,6 +94,15 @@ func dir(name string) entry {
 
 func link(name, target string) entry {
 	return entry{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target}, ""}
+}
+
+func sparse(name string, size int64, pieces ...guest.Segment) entry {
+	e := file(name, "")
+	for _, p := range pieces {
+		e.content += strings.Repeat("x", int(p.Length))
+	}
+	e.PAXRecords = map[string]string{guest.SparseRecord: guest.FormatSparse(size, pieces)}
+	return e
 }
 
 func hardLink(name, target string) entry {
@@ -178,6 +189,37 @@ func TestExtractNeverLeavesItsDirectory(t *testing.T) {
 				t.Errorf("the file outside changed (%v)", err)
 			}
 		})
+	}
+}
+
+// TestExtractKeepsHoles: holes take no room, wherever they are.
+func TestExtractKeepsHoles(t *testing.T) {
+	const size, at = 64 << 20, 8 << 20
+	top := t.TempDir()
+	err := dialWorker(t).Extract(t.Context(), top, tarOf(t,
+		sparse("middle", size, guest.Segment{Offset: at, Length: 5}, guest.Segment{Offset: 2 * at, Length: 3}),
+		sparse("nothing", size), sparse("all", 3, guest.Segment{Length: 3}), file("next", "next")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, size)
+	copy(want[at:], "xxxxx")
+	copy(want[2*at:], "xxx")
+	if got := read(t, filepath.Join(top, "middle")); got != string(want) {
+		t.Error("the content differs")
+	}
+	if got := read(t, filepath.Join(top, "all")) + read(t, filepath.Join(top, "next")); got != "xxxnext" {
+		t.Errorf("got %q", got)
+	}
+	for _, name := range []string{"middle", "nothing"} {
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(top, name), &st); err != nil || st.Size != size || st.Blocks*512 > 1<<20 {
+			t.Errorf("%s has %d bytes in %d blocks, %v", name, st.Size, st.Blocks, err)
+		}
+	}
+	bad := sparse("bad", 3, guest.Segment{Length: 4})
+	if err := dialWorker(t).Extract(t.Context(), top, tarOf(t, bad)); err == nil {
+		t.Error("content behind a file's end was unpacked")
 	}
 }
 

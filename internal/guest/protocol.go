@@ -143,8 +143,9 @@ type Clock struct {
 	Time   time.Time     `json:"time"`
 }
 
-// ExtractParams says where a tar stream goes. Owners are set to root; nothing
-// in the stream can be written outside Path.
+// ExtractParams says where a tar stream goes, in which sparse files may have a
+// SparseRecord. Owners are set to root; nothing in the stream can be written
+// outside Path.
 type ExtractParams struct {
 	Path string `json:"path"` // created if missing
 }

@@ -29,13 +29,14 @@ type archive struct {
 	tar   *tar.Writer
 	out   *bufio.Writer
 	made  map[string]bool // directories that are in the stream
+	links map[inode]sent  // files with several names that are
 	buf   []byte
 	meter *meter
 }
 
 func newArchive(w io.Writer, m *meter) *archive {
 	out := bufio.NewWriterSize(w, bufferSize)
-	return &archive{tar: tar.NewWriter(out), out: out, made: map[string]bool{".": true}, buf: make([]byte, smallFile), meter: m}
+	return &archive{tar: tar.NewWriter(out), out: out, made: map[string]bool{".": true}, links: map[inode]sent{}, buf: make([]byte, smallFile), meter: m}
 }
 
 func (a *archive) close() error {
@@ -73,7 +74,7 @@ func (a *archive) symlink(name, target string, mtime time.Time) error {
 
 // data adds a file of known content.
 func (a *archive) data(name string, perm fs.FileMode, mtime time.Time, content []byte) error {
-	if err := a.fileHeader(name, perm, mtime, int64(len(content))); err != nil {
+	if err := a.header(fileHeader(name, perm, mtime, int64(len(content)))); err != nil {
 		return err
 	}
 	if _, err := a.tar.Write(content); err != nil {
@@ -85,7 +86,7 @@ func (a *archive) data(name string, perm fs.FileMode, mtime time.Time, content [
 
 // stream adds a file of exactly size bytes from r.
 func (a *archive) stream(name string, perm fs.FileMode, mtime time.Time, r io.Reader, size int64) error {
-	if err := a.fileHeader(name, perm, mtime, size); err != nil {
+	if err := a.header(fileHeader(name, perm, mtime, size)); err != nil {
 		return err
 	}
 	_, err := io.CopyBuffer(onlyWriter{a.tar}, a.meter.reader(io.LimitReader(r, size)), a.buf)
@@ -98,10 +99,10 @@ func (a *archive) stream(name string, perm fs.FileMode, mtime time.Time, r io.Re
 // onlyWriter hides tar.Writer's ReadFrom, which would not use our buffer.
 type onlyWriter struct{ io.Writer }
 
-func (a *archive) fileHeader(name string, perm fs.FileMode, mtime time.Time, size int64) error {
-	return a.header(&tar.Header{
+func fileHeader(name string, perm fs.FileMode, mtime time.Time, size int64) *tar.Header {
+	return &tar.Header{
 		Typeflag: tar.TypeReg, Name: name, Mode: int64(perm.Perm()), ModTime: mtime, Size: size,
-	})
+	}
 }
 
 func (a *archive) header(h *tar.Header) error {
@@ -149,6 +150,23 @@ func (a *archive) tryHostFile(name, hostPath string) (whole bool, err error) {
 	if !info.Mode().IsRegular() {
 		return true, nil
 	}
+	if linked, err := a.link(name, info); linked || err != nil {
+		return true, err
+	}
+	if whole, err = a.content(name, f, info); whole && err == nil {
+		a.noteSent(name, info)
+	}
+	return whole, err
+}
+
+// content adds the content of a file, as tryHostFile does.
+func (a *archive) content(name string, f *os.File, info fs.FileInfo) (whole bool, err error) {
+	if pieces, err := contentOf(f, info, maxSegments); err != nil || pieces != nil {
+		if err != nil {
+			return false, fmt.Errorf("copy workspace: %w", err)
+		}
+		return a.sparseFile(name, f, info, pieces)
+	}
 	n, err := io.ReadFull(f, a.buf)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -157,7 +175,7 @@ func (a *archive) tryHostFile(name, hostPath string) (whole bool, err error) {
 		return false, fmt.Errorf("copy workspace: %w", err)
 	}
 	size := max(info.Size(), int64(n))
-	if err := a.fileHeader(name, info.Mode(), info.ModTime(), size); err != nil {
+	if err := a.header(fileHeader(name, info.Mode(), info.ModTime(), size)); err != nil {
 		return false, err
 	}
 	return a.rest(name, f, n, size)

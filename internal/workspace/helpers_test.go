@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 )
 
 func TestMain(m *testing.M) {
@@ -204,6 +205,8 @@ func extract(dir string, stream io.Reader) error {
 		case tar.TypeReg:
 			err = extractFile(path, h, r)
 			times[path] = h
+		case tar.TypeLink:
+			err = os.Link(filepath.Join(dir, h.Linkname), path)
 		default:
 			err = fmt.Errorf("%s: unexpected type %q", h.Name, h.Typeflag)
 		}
@@ -228,8 +231,24 @@ func extractFile(path string, h *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	if record, sparse := h.PAXRecords[guest.SparseRecord]; sparse {
+		return errors.Join(extractSparse(f, record, h.Size, r), f.Close())
+	}
 	_, err = io.Copy(f, r)
 	return errors.Join(err, f.Close())
+}
+
+func extractSparse(f *os.File, record string, inStream int64, r io.Reader) error {
+	size, pieces, err := guest.ParseSparse(record, inStream)
+	for _, piece := range pieces {
+		if err == nil {
+			_, err = f.Seek(piece.Offset, io.SeekStart)
+		}
+		if err == nil {
+			_, err = io.CopyN(f, r, piece.Length)
+		}
+	}
+	return errors.Join(err, f.Truncate(size))
 }
 
 // checkSame checks that git sees in the copy what it sees in the source.

@@ -7,6 +7,7 @@
 //   - Tracked files with their changes, and untracked files that are not
 //     ignored: names, contents, permission bits, symbolic links and times.
 //     Directories without such files don't exist for git and are left out.
+//     Holes of sparse files stay holes, and hard links links.
 //   - All refs and the objects they reach, HEAD, the index with what is
 //     staged or in conflict, stashes, and the state of an unfinished merge,
 //     rebase, cherry-pick or bisect.
