@@ -96,7 +96,7 @@ func link(name, target string) entry {
 	return entry{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target}, ""}
 }
 
-func sparse(name string, size int64, pieces ...guest.Segment) entry {
+func holed(name string, size int64, pieces ...guest.Segment) entry {
 	e := file(name, "")
 	for _, p := range pieces {
 		e.content += strings.Repeat("x", int(p.Length))
@@ -197,8 +197,8 @@ func TestExtractKeepsHoles(t *testing.T) {
 	const size, at = 64 << 20, 8 << 20
 	top := t.TempDir()
 	err := dialWorker(t).Extract(t.Context(), top, tarOf(t,
-		sparse("middle", size, guest.Segment{Offset: at, Length: 5}, guest.Segment{Offset: 2 * at, Length: 3}),
-		sparse("nothing", size), sparse("all", 3, guest.Segment{Length: 3}), file("next", "next")))
+		holed("middle", size, guest.Segment{Offset: at, Length: 5}, guest.Segment{Offset: 2 * at, Length: 3}),
+		holed("nothing", size), holed("all", 3, guest.Segment{Length: 3}), file("next", "next")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestExtractKeepsHoles(t *testing.T) {
 			t.Errorf("%s has %d bytes in %d blocks, %v", name, st.Size, st.Blocks, err)
 		}
 	}
-	bad := sparse("bad", 3, guest.Segment{Length: 4})
+	bad := holed("bad", 3, guest.Segment{Length: 4})
 	if err := dialWorker(t).Extract(t.Context(), top, tarOf(t, bad)); err == nil {
 		t.Error("content behind a file's end was unpacked")
 	}
