@@ -7,13 +7,21 @@ import (
 )
 
 func newDaemonStart(e *env) *cobra.Command {
-	return &cobra.Command{
+	var out outcome
+	cmd := &cobra.Command{
 		Use:               "start",
 		Short:             "Start bangerd unless it runs",
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return runDaemonStart(cmd.Context(), e) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := runDaemonStart(cmd.Context(), e); err != nil {
+				return err
+			}
+			return out.printDaemon(cmd.Context(), e)
+		},
 	}
+	out.addFlags(e, cmd, "bangerd's status", "")
+	return cmd
 }
 
 func runDaemonStart(ctx context.Context, e *env) error {
@@ -24,6 +32,6 @@ func runDaemonStart(ctx context.Context, e *env) error {
 	if err := c.Start(ctx); err != nil {
 		return err
 	}
-	e.notice("bangerd is running")
+	e.done("bangerd is running")
 	return nil
 }

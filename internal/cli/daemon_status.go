@@ -40,25 +40,47 @@ func newDaemonStatus(e *env) *cobra.Command {
 }
 
 func runDaemonStatus(ctx context.Context, e *env, asJSON bool) error {
-	layout, err := e.layout()
+	s, err := findStatus(ctx, e)
 	if err != nil {
 		return err
-	}
-	v, err := call(client.WithoutStart(ctx), e, api.GetVersion, api.None{})
-	if err != nil && !errors.Is(err, api.ErrDaemon) {
-		return err
-	}
-	s := daemonStatus{
-		Running: err == nil, PID: v.PID, Version: v.Version, ClientVersion: e.version,
-		Socket: layout.Socket(), Log: layout.DaemonLog(), Problems: v.Problems, Process: v.Process,
 	}
 	if err := printStatus(e, s, asJSON); err != nil {
 		return err
 	}
 	if !s.Running {
-		return &exitError{exitCode(err)}
+		return &exitError{exitCode(api.ErrDaemon)}
 	}
 	return nil
+}
+
+// findStatus asks for bangerd's status without starting it. One that doesn't
+// answer is an error.
+func findStatus(ctx context.Context, e *env) (daemonStatus, error) {
+	layout, err := e.layout()
+	if err != nil {
+		return daemonStatus{}, err
+	}
+	v, err := call(client.WithoutStart(ctx), e, api.GetVersion, api.None{})
+	var silent *client.SilentError
+	if err != nil && (!errors.Is(err, api.ErrDaemon) || errors.As(err, &silent)) {
+		return daemonStatus{}, err
+	}
+	return daemonStatus{
+		Running: err == nil, PID: v.PID, Version: v.Version, ClientVersion: e.version,
+		Socket: layout.Socket(), Log: layout.DaemonLog(), Problems: v.Problems, Process: v.Process,
+	}, nil
+}
+
+// printDaemon prints bangerd's status after it was changed, if that is asked for.
+func (o outcome) printDaemon(ctx context.Context, e *env) error {
+	if !o.json {
+		return nil
+	}
+	s, err := findStatus(ctx, e)
+	if err != nil {
+		return err
+	}
+	return o.print(e, s)
 }
 
 func printStatus(e *env, s daemonStatus, asJSON bool) error {

@@ -7,14 +7,22 @@ import (
 )
 
 func newDaemonStop(e *env) *cobra.Command {
-	return &cobra.Command{
+	var out outcome
+	cmd := &cobra.Command{
 		Use:               "stop",
 		Short:             "Stop bangerd",
 		Long:              "Stop bangerd. VMs go on running; sessions in them, and work in progress, end.",
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return runDaemonStop(cmd.Context(), e) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := runDaemonStop(cmd.Context(), e); err != nil {
+				return err
+			}
+			return out.printDaemon(cmd.Context(), e)
+		},
 	}
+	out.addFlags(e, cmd, "bangerd's status", "")
+	return cmd
 }
 
 func runDaemonStop(ctx context.Context, e *env) error {
@@ -27,9 +35,9 @@ func runDaemonStop(ctx context.Context, e *env) error {
 		return err
 	}
 	if was {
-		e.notice("stopped bangerd")
+		e.done("stopped bangerd")
 	} else {
-		e.notice("bangerd was not running")
+		e.done("bangerd was not running")
 	}
 	return nil
 }

@@ -45,6 +45,7 @@ type env struct {
 	exec   func(path string, argv, environ []string) error
 	system doctor.System
 
+	quiet    bool // no progress, and no word on what went well
 	parsed   bool // the command line was understood
 	opened   *client.Client
 	located  bool
@@ -126,6 +127,13 @@ func (e *env) notice(format string, args ...any) {
 	fmt.Fprintln(e.stderr, indent(fmt.Sprintf(format, args...)))
 }
 
+// done tells that something that was asked for is done.
+func (e *env) done(format string, args ...any) {
+	if !e.quiet {
+		e.notice(format, args...)
+	}
+}
+
 // call makes a plain call to bangerd.
 func call[Req, Reply any](ctx context.Context, e *env, route api.Route[Req, Reply], req Req, args ...string) (Reply, error) {
 	c, err := e.client()
@@ -145,5 +153,15 @@ func stream[Req, Reply any](ctx context.Context, e *env, route api.Stream[Req, R
 	}
 	display := progress.New(e.rawStderr, e.drawable, e.now)
 	defer display.Close()
-	return client.Stream(ctx, c, route, req, display.Progress, args...)
+	return client.Stream(ctx, c, route, req, e.showing(display), args...)
+}
+
+// showing is what shows progress; what is out of the ordinary is told also where
+// no progress is wanted.
+func (e *env) showing(display progress.Display) api.ProgressFunc {
+	return func(p api.Progress) {
+		if !e.quiet || p.Notice != "" {
+			display.Progress(p)
+		}
+	}
 }

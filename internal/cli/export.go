@@ -19,14 +19,14 @@ import (
 type exportOptions struct {
 	output string
 	force  bool
-	json   bool
+	out    outcome
 }
 
-func (o *exportOptions) addFlags(cmd *cobra.Command) {
+func (o *exportOptions) addFlags(e *env, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.output, "output", "o", "", "file to write (default: NAME"+bundleSuffix+")")
 	f.BoolVarP(&o.force, "force", "f", false, "overwrite the file if it exists")
-	f.BoolVar(&o.json, "json", false, "print the result as JSON")
+	o.out.addFlags(e, cmd, "the result", "the name of the file")
 }
 
 // runExport writes the bundle of an image or a kernel.
@@ -43,8 +43,8 @@ func runExport(ctx context.Context, e *env, route api.Stream[api.ExportImage, ap
 	if err != nil {
 		return err
 	}
-	if o.json {
-		return printJSON(e.stdout, written)
+	if o.out.json || o.out.quiet {
+		return o.out.print(e, written, file)
 	}
 	e.notice("wrote %s", progress.Bytes(written.Bytes))
 	if _, err := fmt.Fprintln(e.stdout, sumLine(termtext.Line(written.SHA256), file)); err != nil {

@@ -17,7 +17,7 @@ type buildOptions struct {
 	args    envFlag
 	target  string
 	context string
-	json    bool
+	out     outcome
 }
 
 func newImageBuild(e *env) *cobra.Command {
@@ -44,7 +44,7 @@ like); one that begins with "# syntax=docker/dockerfile:1" may have newer
 	f.Var(&o.args, "build-arg", "set a variable of the Dockerfile; without =VALUE, the value it has here (repeatable)")
 	f.StringVar(&o.target, "target", "", "stage of the Dockerfile to build (default: the last)")
 	f.StringVar(&o.context, "context", "", "directory that the Dockerfile copies from (default: the one it is in)")
-	f.BoolVar(&o.json, "json", false, "print the image as JSON")
+	o.out.addFlags(e, cmd, "the image", "its name")
 	if err := cmd.MarkFlagDirname("context"); err != nil {
 		panic(err) // a flag that doesn't exist: a typo above
 	}
@@ -60,7 +60,7 @@ func runImageBuild(ctx context.Context, e *env, o buildOptions, file string) err
 	if err != nil {
 		return err
 	}
-	return printMade(e, img.Name, img, o.json)
+	return o.out.printMade(e, img.Name, img)
 }
 
 func (o *buildOptions) request(file string) (api.BuildImage, error) {

@@ -9,7 +9,7 @@ import (
 )
 
 func newImageCommit(e *env) *cobra.Command {
-	var asJSON bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:   "commit VM NAME",
 		Short: "Make an image of a VM",
@@ -20,17 +20,17 @@ VM stays as it is.`,
 		// The second word is a new name.
 		ValidArgsFunction: completeVMs(e, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runImageCommit(cmd.Context(), e, args[0], args[1], asJSON)
+			return runImageCommit(cmd.Context(), e, args[0], args[1], out)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the image as JSON")
+	out.addFlags(e, cmd, "the image", "its name")
 	return cmd
 }
 
-func runImageCommit(ctx context.Context, e *env, vm, name string, asJSON bool) error {
+func runImageCommit(ctx context.Context, e *env, vm, name string, out outcome) error {
 	img, err := stream(ctx, e, api.CommitImageRoute, api.CommitImage{VM: vm, Name: name})
 	if err != nil {
 		return err
 	}
-	return printMade(e, img.Name, img, asJSON)
+	return out.printMade(e, img.Name, img)
 }

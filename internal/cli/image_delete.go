@@ -9,7 +9,8 @@ import (
 )
 
 func newImageDelete(e *env) *cobra.Command {
-	return &cobra.Command{
+	var out outcome
+	cmd := &cobra.Command{
 		Use:     "delete NAME...",
 		Aliases: []string{"rm"},
 		Short:   "Delete images",
@@ -19,18 +20,17 @@ goes, never your file.`,
 		Args:              args(1, -1, "NAME..."),
 		ValidArgsFunction: completeNames(e, -1, imageNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return forEach(cmd.Context(), args, func(name string) error {
+			return deleteEach(cmd.Context(), e, out, "image", args, func(name string) error {
 				return runDelete(cmd.Context(), e, api.DeleteImageRoute, name)
 			})
 		},
 	}
+	out.addFlags(e, cmd, "a list of what was deleted", "their names")
+	return cmd
 }
 
 // runDelete deletes one image or kernel.
 func runDelete(ctx context.Context, e *env, route api.Route[api.None, api.None], name string) error {
-	if _, err := call(ctx, e, route, api.None{}, name); err != nil {
-		return err
-	}
-	e.notice("deleted %s", name)
-	return nil
+	_, err := call(ctx, e, route, api.None{}, name)
+	return err
 }

@@ -21,6 +21,6 @@ Prints its checksum and name as sha256sum does.`,
 			return runExport(cmd.Context(), e, api.ExportImageRoute, o, args[0])
 		},
 	}
-	o.addFlags(cmd)
+	o.addFlags(e, cmd)
 	return cmd
 }

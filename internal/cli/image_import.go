@@ -24,6 +24,6 @@ name.`,
 	f.StringVar(&o.name, "name", "", "name of the image on this host (default: what the file calls it)")
 	addKernelFlag(cmd, e, &o.kernel)
 	f.Var(&o.sha256, "sha256", "checksum that the bundle must have")
-	f.BoolVar(&o.json, "json", false, "print the image as JSON")
+	o.out.addFlags(e, cmd, "the image", "its name")
 	return cmd
 }

@@ -21,6 +21,6 @@ what was kept of downloads. Asks first, unless there is --force.`,
 			return runPrune(cmd.Context(), e, api.PruneImagesRoute, o)
 		},
 	}
-	o.addFlags(cmd)
+	o.addFlags(e, cmd)
 	return cmd
 }

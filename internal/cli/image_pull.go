@@ -14,7 +14,7 @@ type pullOptions struct {
 	kernel   string
 	platform string
 	sha256   sha256Flag
-	json     bool
+	out      outcome
 }
 
 func newImagePull(e *env) *cobra.Command {
@@ -50,7 +50,7 @@ that use it keep what they have.`,
 	addKernelFlag(cmd, e, &o.kernel)
 	f.StringVar(&o.platform, "platform", "", "which of a registry's or an archive's images, such as linux/amd64 (default: this host's)")
 	f.Var(&o.sha256, "sha256", "checksum that the bundle must have")
-	f.BoolVar(&o.json, "json", false, "print the image as JSON")
+	o.out.addFlags(e, cmd, "the image", "its name")
 	return cmd
 }
 
@@ -65,5 +65,5 @@ func runImagePull(ctx context.Context, e *env, o pullOptions, word string) error
 	if err != nil {
 		return err
 	}
-	return printMade(e, img.Name, img, o.json)
+	return o.out.printMade(e, img.Name, img)
 }

@@ -10,7 +10,7 @@ import (
 
 func newImageRegister(e *env) *cobra.Command {
 	var req api.RegisterImage
-	var asJSON bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:   "register --name NAME --rootfs FILE",
 		Short: "Use a root filesystem of your own in place",
@@ -23,18 +23,18 @@ the file; don't change it while VMs use it. Prints the image's name.`,
 			if err := needFlags(cmd, "name", "rootfs"); err != nil {
 				return err
 			}
-			return runImageRegister(cmd.Context(), e, req, asJSON)
+			return runImageRegister(cmd.Context(), e, req, out)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.Name, "name", "", "name of the image")
 	f.StringVar(&req.Rootfs, "rootfs", "", "file with the root filesystem, ext4")
 	addKernelFlag(cmd, e, &req.Kernel)
-	f.BoolVar(&asJSON, "json", false, "print the image as JSON")
+	out.addFlags(e, cmd, "the image", "its name")
 	return cmd
 }
 
-func runImageRegister(ctx context.Context, e *env, req api.RegisterImage, asJSON bool) error {
+func runImageRegister(ctx context.Context, e *env, req api.RegisterImage, out outcome) error {
 	rootfs, err := existing(req.Rootfs, false)
 	if err != nil {
 		return err
@@ -44,5 +44,5 @@ func runImageRegister(ctx context.Context, e *env, req api.RegisterImage, asJSON
 	if err != nil {
 		return err
 	}
-	return printMade(e, img.Name, img, asJSON)
+	return out.printMade(e, img.Name, img)
 }

@@ -7,7 +7,8 @@ import (
 )
 
 func newKernelDelete(e *env) *cobra.Command {
-	return &cobra.Command{
+	var out outcome
+	cmd := &cobra.Command{
 		Use:               "delete NAME...",
 		Aliases:           []string{"rm"},
 		Short:             "Delete kernels",
@@ -16,9 +17,11 @@ func newKernelDelete(e *env) *cobra.Command {
 		Args:              args(1, -1, "NAME..."),
 		ValidArgsFunction: completeNames(e, -1, kernelNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return forEach(cmd.Context(), args, func(name string) error {
+			return deleteEach(cmd.Context(), e, out, "kernel", args, func(name string) error {
 				return runDelete(cmd.Context(), e, api.DeleteKernelRoute, name)
 			})
 		},
 	}
+	out.addFlags(e, cmd, "a list of what was deleted", "their names")
+	return cmd
 }

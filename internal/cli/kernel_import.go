@@ -10,7 +10,7 @@ import (
 
 func newKernelImport(e *env) *cobra.Command {
 	var req api.ImportKernel
-	var asJSON bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:   "import --name NAME --image FILE --modules DIR",
 		Short: "Copy a kernel of your own",
@@ -29,21 +29,21 @@ or as modules.`,
 			if err := needFlags(cmd, "name", "image", "modules"); err != nil {
 				return err
 			}
-			return runKernelImport(cmd.Context(), e, req, asJSON)
+			return runKernelImport(cmd.Context(), e, req, out)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.Name, "name", "", "name of the kernel")
 	f.StringVar(&req.Image, "image", "", "the kernel's image, such as /boot/vmlinuz-VERSION")
 	f.StringVar(&req.Modules, "modules", "", "directory with its modules, such as /lib/modules/VERSION")
-	f.BoolVar(&asJSON, "json", false, "print the kernel as JSON")
+	out.addFlags(e, cmd, "the kernel", "its name")
 	if err := cmd.MarkFlagDirname("modules"); err != nil {
 		panic(err) // a flag that doesn't exist: a typo above
 	}
 	return cmd
 }
 
-func runKernelImport(ctx context.Context, e *env, req api.ImportKernel, asJSON bool) (err error) {
+func runKernelImport(ctx context.Context, e *env, req api.ImportKernel, out outcome) (err error) {
 	if req.Image, err = existing(req.Image, false); err != nil {
 		return err
 	}
@@ -54,5 +54,5 @@ func runKernelImport(ctx context.Context, e *env, req api.ImportKernel, asJSON b
 	if err != nil {
 		return err
 	}
-	return printMade(e, k.Name, k, asJSON)
+	return out.printMade(e, k.Name, k)
 }

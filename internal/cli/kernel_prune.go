@@ -21,6 +21,6 @@ again. Asks first, unless there is --force.`,
 			return runPrune(cmd.Context(), e, api.PruneKernelsRoute, o)
 		},
 	}
-	o.addFlags(cmd)
+	o.addFlags(e, cmd)
 	return cmd
 }

@@ -11,7 +11,7 @@ import (
 func newKernelPull(e *env) *cobra.Command {
 	var name string
 	var sum sha256Flag
-	var asJSON bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:   "pull REF",
 		Short: "Get a kernel of the catalog or a bundle",
@@ -27,17 +27,17 @@ A kernel of that name that is there already is fetched anew and replaced.`,
 		Args:              args(1, 1, "REF"),
 		ValidArgsFunction: completeRefs(e, catalogKernelNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runKernelPull(cmd.Context(), e, api.PullKernel{Ref: args[0], Name: name, SHA256: sum.hex}, asJSON)
+			return runKernelPull(cmd.Context(), e, api.PullKernel{Ref: args[0], Name: name, SHA256: sum.hex}, out)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "name", "", "name of the kernel on this host (default: what the bundle or the catalog calls it)")
 	f.Var(&sum, "sha256", "checksum that the bundle must have")
-	f.BoolVar(&asJSON, "json", false, "print the kernel as JSON")
+	out.addFlags(e, cmd, "the kernel", "its name")
 	return cmd
 }
 
-func runKernelPull(ctx context.Context, e *env, req api.PullKernel, asJSON bool) error {
+func runKernelPull(ctx context.Context, e *env, req api.PullKernel, out outcome) error {
 	ref, err := pullRef(req.Ref, false)
 	if err != nil {
 		return err
@@ -47,5 +47,5 @@ func runKernelPull(ctx context.Context, e *env, req api.PullKernel, asJSON bool)
 	if err != nil {
 		return err
 	}
-	return printMade(e, k.Name, k, asJSON)
+	return out.printMade(e, k.Name, k)
 }

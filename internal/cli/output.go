@@ -45,18 +45,6 @@ func printTable(w *termtext.Writer, rows [][]string) error {
 	return nil
 }
 
-// printMade prints what a command has made: its name and nothing else, or all
-// about it as JSON.
-func printMade(e *env, name string, made any, asJSON bool) error {
-	if asJSON {
-		return printJSON(e.stdout, made)
-	}
-	if _, err := fmt.Fprintln(e.stdout, termtext.Line(name)); err != nil {
-		return fmt.Errorf("write name: %w", err)
-	}
-	return nil
-}
-
 // description is a table with a row for each thing that is known of something.
 type description [][]string
 

@@ -18,14 +18,14 @@ import (
 type pruneOptions struct {
 	force  bool
 	dryRun bool
-	json   bool
+	out    outcome
 }
 
-func (o *pruneOptions) addFlags(cmd *cobra.Command) {
+func (o *pruneOptions) addFlags(e *env, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVarP(&o.force, "force", "f", false, "don't ask")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only tell what would be deleted")
-	f.BoolVar(&o.json, "json", false, "print what was deleted as JSON")
+	o.out.addFlags(e, cmd, "what was deleted", "the names of what was deleted")
 }
 
 // runPrune deletes the unused things of one kind.
@@ -46,7 +46,7 @@ func runPrune(ctx context.Context, e *env, route api.Route[api.Prune, api.Pruned
 		}
 	}
 	if o.dryRun {
-		return printPruned(e, pruned, o.json)
+		return printPruned(e, pruned, o.out)
 	}
 	if !o.force && len(pruned.Removed) > 0 {
 		yes, err := confirmPrune(ctx, e, pruned)
@@ -59,8 +59,8 @@ func runPrune(ctx context.Context, e *env, route api.Route[api.Prune, api.Pruned
 			return err
 		}
 	}
-	if o.json {
-		return printJSON(e.stdout, pruned)
+	if o.out.json || o.out.quiet {
+		return o.out.print(e, pruned, prunedNames(pruned)...)
 	}
 	for _, item := range pruned.Removed {
 		e.notice("deleted %s %s", item.Kind, item.Name)
@@ -74,15 +74,23 @@ func runPrune(ctx context.Context, e *env, route api.Route[api.Prune, api.Pruned
 }
 
 // printPruned prints what would be deleted.
-func printPruned(e *env, pruned api.Pruned, asJSON bool) error {
-	if asJSON {
-		return printJSON(e.stdout, pruned)
+func printPruned(e *env, pruned api.Pruned, out outcome) error {
+	if out.json || out.quiet {
+		return out.print(e, pruned, prunedNames(pruned)...)
 	}
 	if len(pruned.Removed) == 0 {
 		e.notice("there is nothing to delete")
 		return nil
 	}
 	return printTable(e.stdout, prunedRows(pruned))
+}
+
+func prunedNames(pruned api.Pruned) []string {
+	var names []string
+	for _, item := range pruned.Removed {
+		names = append(names, item.Name)
+	}
+	return names
 }
 
 func prunedRows(pruned api.Pruned) [][]string {

@@ -21,7 +21,7 @@ const versionTimeout = 10 * time.Second
 type setupOptions struct {
 	mirror string
 	force  bool
-	asJSON bool
+	out    outcome
 }
 
 func newSetup(e *env) *cobra.Command {
@@ -45,16 +45,16 @@ VMs use Firecracker where KVM works. Without it they run on QEMU.`,
 	f := cmd.Flags()
 	f.StringVar(&o.mirror, "mirror", "", "download from `URL`/VERSION/firecracker-VERSION-MACHINE.tgz instead of the project's own releases")
 	f.BoolVar(&o.force, "force", false, "install it anew even if it is there")
-	f.BoolVar(&o.asJSON, "json", false, "print what is installed as JSON")
+	o.out.addFlags(e, cmd, "what is installed", "")
 	return cmd
 }
 
 func runSetup(ctx context.Context, e *env, o setupOptions, release setup.Release) error {
 	there, err := installFirecracker(ctx, e, o, release)
-	if err != nil || !o.asJSON {
+	if err != nil {
 		return err
 	}
-	return printJSON(e.stdout, there)
+	return o.out.print(e, there)
 }
 
 // installFirecracker installs a release unless it is there, shows how far that
@@ -73,7 +73,7 @@ func installFirecracker(ctx context.Context, e *env, o setupOptions, release set
 		Dir:      dir,
 		CacheDir: layout.DownloadsDir(),
 		Force:    o.force,
-		Progress: display.Progress,
+		Progress: e.showing(display),
 	})
 	display.Close()
 	if err != nil {
@@ -83,9 +83,9 @@ func installFirecracker(ctx context.Context, e *env, o setupOptions, release set
 		return there, err
 	}
 	if found && before == there && !o.force {
-		e.notice("Firecracker %s is installed already: %s", there.Version, there.Firecracker)
+		e.done("Firecracker %s is installed already: %s", there.Version, there.Firecracker)
 	} else {
-		e.notice("installed Firecracker %s: %s", there.Version, there.Firecracker)
+		e.done("installed Firecracker %s: %s", there.Version, there.Firecracker)
 	}
 	return there, nil
 }

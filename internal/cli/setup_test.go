@@ -65,7 +65,7 @@ func setupEnv(t *testing.T) (e *env, stdout, stderr *bytes.Buffer) {
 func TestSetup(t *testing.T) {
 	release, mirror := fakeRelease(t, "v1.2.3", "Firecracker v1.2.3")
 	e, stdout, stderr := setupEnv(t)
-	if err := runSetup(t.Context(), e, setupOptions{mirror: mirror, asJSON: true}, release); err != nil {
+	if err := runSetup(t.Context(), e, setupOptions{mirror: mirror, out: outcome{json: true}}, release); err != nil {
 		t.Fatal(err)
 	}
 	var there setup.Installation
@@ -98,7 +98,7 @@ func TestSetupFails(t *testing.T) {
 		{liarMirror, liar, "is not Firecracker v1.2.3"},
 	} {
 		e, stdout, _ := setupEnv(t)
-		err := runSetup(t.Context(), e, setupOptions{mirror: tt.mirror, asJSON: true}, tt.release)
+		err := runSetup(t.Context(), e, setupOptions{mirror: tt.mirror, out: outcome{json: true}}, tt.release)
 		if !errors.Is(err, api.ErrHost) || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("got %v, want %q", err, tt.text)
 		}

@@ -66,7 +66,8 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 
 func newVMCreate(e *env) *cobra.Command {
 	var o machineOptions
-	var noStart, asJSON bool
+	var noStart bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:   "create [flags]",
 		Short: "Create a VM and start it",
@@ -88,21 +89,21 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 				return err
 			}
 			req.NoStart = noStart
-			return runVMCreate(cmd.Context(), e, req, o.timing, asJSON)
+			return runVMCreate(cmd.Context(), e, req, o.timing, out)
 		},
 	}
 	o.addFlags(cmd, e)
 	cmd.Flags().BoolVar(&noStart, "no-start", false, "only make it; start it later with: banger vm start")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the VM as JSON")
+	out.addFlags(e, cmd, "the VM", "its name")
 	return cmd
 }
 
-func runVMCreate(ctx context.Context, e *env, req api.CreateVM, timing, asJSON bool) error {
+func runVMCreate(ctx context.Context, e *env, req api.CreateVM, timing bool, out outcome) error {
 	vm, err := createVM(ctx, e, req, timing)
 	if err != nil {
 		return err
 	}
-	return printMade(e, vm.Name, vm, asJSON)
+	return out.printMade(e, vm.Name, vm)
 }
 
 // createVM creates a VM with progress, and says where to look if its guest

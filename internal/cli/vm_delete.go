@@ -10,6 +10,7 @@ import (
 
 func newVMDelete(e *env) *cobra.Command {
 	var force bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:               "delete VM...",
 		Aliases:           []string{"rm"},
@@ -19,19 +20,17 @@ func newVMDelete(e *env) *cobra.Command {
 		Args:              args(1, -1, "VM..."),
 		ValidArgsFunction: completeVMs(e, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return forEach(cmd.Context(), args, func(name string) error {
+			return deleteEach(cmd.Context(), e, out, "vm", args, func(name string) error {
 				return runVMDelete(cmd.Context(), e, name, force)
 			})
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "delete them even if they are running")
+	out.addFlags(e, cmd, "a list of what was deleted", "their names")
 	return cmd
 }
 
 func runVMDelete(ctx context.Context, e *env, name string, force bool) error {
-	if _, err := call(ctx, e, api.DeleteVMRoute, api.DeleteVM{Force: force}, name); err != nil {
-		return err
-	}
-	e.notice("deleted %s", name)
-	return nil
+	_, err := call(ctx, e, api.DeleteVMRoute, api.DeleteVM{Force: force}, name)
+	return err
 }

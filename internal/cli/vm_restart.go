@@ -10,6 +10,7 @@ import (
 
 func newVMRestart(e *env) *cobra.Command {
 	var force bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:               "restart VM...",
 		Short:             "Stop VMs and start them again",
@@ -18,23 +19,24 @@ func newVMRestart(e *env) *cobra.Command {
 		Args:              args(1, -1, "VM..."),
 		ValidArgsFunction: completeVMs(e, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return forEach(cmd.Context(), args, func(name string) error {
+			return changeEach(cmd.Context(), e, out, args, func(name string) (api.VM, error) {
 				return runVMRestart(cmd.Context(), e, name, force)
-			})
+			}, nameOfVM)
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop them at once, like pulling the plug")
+	out.addFlags(e, cmd, "a list of the VMs", "their names")
 	return cmd
 }
 
-func runVMRestart(ctx context.Context, e *env, name string, force bool) error {
+func runVMRestart(ctx context.Context, e *env, name string, force bool) (api.VM, error) {
 	vm, err := call(ctx, e, api.GetVM, api.None{}, name)
 	if err != nil {
-		return err
+		return vm, err
 	}
 	if vm.State != api.StateStopped && vm.State != api.StateCreated {
-		if err := runVMStop(ctx, e, vm.ID, force); err != nil {
-			return err
+		if vm, err = runVMStop(ctx, e, vm.ID, force); err != nil {
+			return vm, err
 		}
 	}
 	return runVMStart(ctx, e, vm.ID, false)

@@ -10,6 +10,7 @@ import (
 
 func newVMStart(e *env) *cobra.Command {
 	var timing bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:               "start VM...",
 		Short:             "Start stopped VMs",
@@ -18,23 +19,24 @@ func newVMStart(e *env) *cobra.Command {
 		Args:              args(1, -1, "VM..."),
 		ValidArgsFunction: completeVMs(e, -1, api.StateCreated, api.StateStopped),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return forEach(cmd.Context(), args, func(name string) error {
+			return changeEach(cmd.Context(), e, out, args, func(name string) (api.VM, error) {
 				return runVMStart(cmd.Context(), e, name, timing)
-			})
+			}, nameOfVM)
 		},
 	}
 	cmd.Flags().BoolVar(&timing, "timing", false, "print what each phase took")
+	out.addFlags(e, cmd, "a list of the VMs", "their names")
 	return cmd
 }
 
-func runVMStart(ctx context.Context, e *env, name string, timing bool) error {
+func runVMStart(ctx context.Context, e *env, name string, timing bool) (api.VM, error) {
 	vm, err := stream(ctx, e, api.StartVMRoute, api.StartVM{}, name)
 	if err != nil {
-		return explainKept(err)
+		return vm, explainKept(err)
 	}
 	if timing {
 		printTiming(e, vm.Timing)
 	}
-	e.notice("started %s", vm.Name)
-	return nil
+	e.done("started %s", vm.Name)
+	return vm, nil
 }

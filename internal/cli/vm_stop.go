@@ -10,6 +10,7 @@ import (
 
 func newVMStop(e *env) *cobra.Command {
 	var force bool
+	var out outcome
 	cmd := &cobra.Command{
 		Use:   "stop VM...",
 		Short: "Stop running VMs",
@@ -20,20 +21,21 @@ command waits for the guest, and where bangerd can't reach the VMM.`,
 		Args:              args(1, -1, "VM..."),
 		ValidArgsFunction: completeVMs(e, -1, api.StateRunning, api.StateStarting, api.StateStopping, api.StatePaused, api.StateUnknown),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return forEach(cmd.Context(), args, func(name string) error {
+			return changeEach(cmd.Context(), e, out, args, func(name string) (api.VM, error) {
 				return runVMStop(cmd.Context(), e, name, force)
-			})
+			}, nameOfVM)
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "end them at once, like pulling the plug")
+	out.addFlags(e, cmd, "a list of the VMs", "their names")
 	return cmd
 }
 
-func runVMStop(ctx context.Context, e *env, name string, force bool) error {
+func runVMStop(ctx context.Context, e *env, name string, force bool) (api.VM, error) {
 	vm, err := stream(ctx, e, api.StopVMRoute, api.StopVM{Force: force}, name)
 	if err != nil {
-		return err
+		return vm, err
 	}
-	e.notice("stopped %s", vm.Name)
-	return nil
+	e.done("stopped %s", vm.Name)
+	return vm, nil
 }

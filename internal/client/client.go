@@ -201,7 +201,10 @@ func versionError(ours, theirs string) error {
 // explain turns a failure to get a reply into what the user is told.
 func (c *Client) explain(ctx context.Context, err error) error {
 	var known *api.Error
+	var silent *SilentError
 	switch {
+	case errors.As(err, &silent):
+		return silent
 	case errors.As(err, &known):
 		return known // without net/http's method and URL
 	case errors.Is(ctx.Err(), context.Canceled):

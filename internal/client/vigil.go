@@ -33,10 +33,14 @@ type vigil struct {
 	heard  chan struct{}
 }
 
-// silentError says that bangerd doesn't answer.
-type silentError struct{ told *api.Error }
+// SilentError is that of a bangerd that is there and doesn't answer, an
+// api.ErrDaemon.
+type SilentError struct{ told *api.Error }
 
-func (e *silentError) Error() string { return e.told.Error() }
+func (e *SilentError) Error() string { return e.told.Error() }
+
+// Unwrap returns the *api.Error.
+func (e *SilentError) Unwrap() error { return e.told }
 
 // watch begins to watch over a call, until stop is called.
 func (c *Client) watch(ctx context.Context) *vigil {
@@ -58,9 +62,9 @@ func (v *vigil) hear() {
 
 // or returns err, or why the vigil has ended the call, of which err came.
 func (v *vigil) or(err error) error {
-	var silent *silentError
+	var silent *SilentError
 	if err != nil && errors.As(context.Cause(v.ctx), &silent) {
-		return silent.told
+		return silent
 	}
 	return err
 }
@@ -89,14 +93,14 @@ func (v *vigil) run() {
 // CheckAlive returns an api.ErrDaemon that names bangerd's process if one listens
 // and answers nothing. It takes as long as such a bangerd is waited for.
 func (c *Client) CheckAlive(ctx context.Context) error {
-	var silent *silentError
+	var silent *SilentError
 	if errors.As(c.askWhetherThere(ctx), &silent) {
-		return silent.told
+		return silent
 	}
 	return nil
 }
 
-// askWhetherThere returns a *silentError if bangerd takes questions and doesn't
+// askWhetherThere returns a *SilentError if bangerd takes questions and doesn't
 // answer them. That it is gone the call finds out by itself.
 func (c *Client) askWhetherThere(ctx context.Context) error {
 	pid := 0
@@ -107,9 +111,9 @@ func (c *Client) askWhetherThere(ctx context.Context) error {
 		}
 	}
 	if pid == 0 {
-		return &silentError{api.Errorf(api.CodeDaemon, "bangerd does not answer").WithHint("its log is %s", c.layout.DaemonLog())}
+		return &SilentError{api.Errorf(api.CodeDaemon, "bangerd does not answer").WithHint("its log is %s", c.layout.DaemonLog())}
 	}
-	return &silentError{api.Errorf(api.CodeDaemon, "bangerd, pid %d, does not answer", pid).
+	return &SilentError{api.Errorf(api.CodeDaemon, "bangerd, pid %d, does not answer", pid).
 		WithHint("if it was stopped, let it go on with: kill -CONT %d; else end it with: kill -9 %d (running VMs go on)", pid, pid)}
 }
 

@@ -54,6 +54,7 @@ func TestFrozenDaemon(t *testing.T) {
 		for _, args := range [][]string{
 			{"vm", "list"},
 			{"vm", "exec", "web", "--", "true"},
+			{"daemon", "status"},
 			{"daemon", "stop"},
 		} {
 			r := h.run(t, args...)
