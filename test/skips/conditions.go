@@ -22,6 +22,7 @@ var conditions = map[string]func() bool{
 	"no-kvm":     func() bool { return !opens("/dev/kvm") },
 	"no-tun":     func() bool { return !opens("/dev/net/tun") || !isForAll("/dev/net/tun") },
 	"no-loop":    func() bool { return !opens("/dev/loop-control") },
+	"no-soak":    func() bool { return os.Getenv("BANGER_SOAK") == "" },
 	"no-real-vm": func() bool { return os.Getenv("BANGER_TEST_KERNEL") == "" },
 	"no-firecracker": func() bool {
 		return os.Getenv("BANGER_FIRECRACKER_BIN") == "" || os.Getenv("BANGER_TEST_KERNEL") == ""
