@@ -43,8 +43,6 @@ func (m *Manager) keepNetwork(settled bool) {
 				if !settled {
 					settled = m.reconcileNetwork(m.life) == nil
 				}
-				m.netMu.Lock()
-				defer m.netMu.Unlock()
 				m.mendAll(m.life)
 				return nil
 			})
@@ -53,23 +51,43 @@ func (m *Manager) keepNetwork(settled bool) {
 	}))
 }
 
-// mendAll puts the network of all running VMs right. The caller holds netMu.
+// mendAll puts the network of all running VMs right, and lets others in between
+// two of them.
 func (m *Manager) mendAll(ctx context.Context) {
-	m.mu.Lock()
-	instances := slices.Collect(maps.Values(m.running))
-	m.mu.Unlock()
-	instances = slices.DeleteFunc(instances, func(i *instance) bool { return !i.alive() })
-	if len(instances) == 0 {
-		return
-	}
-	err := m.cfg.Network.Mend(ctx)
-	for _, inst := range instances {
+	err := m.mendBridge(ctx)
+	for _, inst := range m.alive() {
 		if err != nil {
 			m.noteNetwork(inst, err)
 			continue
 		}
+		m.mendNow(ctx, inst)
+	}
+}
+
+// mendNow is mend for a caller that doesn't hold netMu.
+func (m *Manager) mendNow(ctx context.Context, inst *instance) {
+	m.netMu.Lock()
+	defer m.netMu.Unlock()
+	if inst.alive() {
 		m.mend(ctx, inst)
 	}
+}
+
+// mendBridge puts right what VMs have in common, if there are any.
+func (m *Manager) mendBridge(ctx context.Context) error {
+	m.netMu.Lock()
+	defer m.netMu.Unlock()
+	if len(m.alive()) == 0 {
+		return nil
+	}
+	return m.cfg.Network.Mend(ctx)
+}
+
+// alive are the VMs that run.
+func (m *Manager) alive() []*instance {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(slices.Collect(maps.Values(m.running)), func(i *instance) bool { return !i.alive() })
 }
 
 // mend puts the network of a running VM right, or notes why it has none. The

@@ -253,7 +253,9 @@ func (m *Manager) reconcileNetwork(ctx context.Context) error {
 	if err := m.cfg.Network.Up(ctx); err != nil {
 		return err
 	}
-	m.mendAll(ctx)
+	for _, inst := range m.alive() {
+		m.mend(ctx, inst)
+	}
 	return nil
 }
 
