@@ -19,6 +19,7 @@ func (h *host) smallState(t *testing.T) *host {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
 	}
+	h.create(t, "first", "--no-start") // image and kernel are made at first use
 	second := h.secondHome(t)
 	state := filepath.Join(second.home, "state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
