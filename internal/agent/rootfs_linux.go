@@ -59,58 +59,6 @@ func mountRoot(config guest.BootConfig) (firstBoot bool, err error) {
 	return firstBoot, nil
 }
 
-// bindRealDirs gives directories of the root a real filesystem below: that of
-// the disk, seeded with what the root has there. It returns where they really
-// are in the root.
-func bindRealDirs(root *rootDir, dirs []string) ([]string, error) {
-	bound := make([]string, 0, len(dirs))
-	for _, dir := range dirs {
-		resolved, err := bindRealDir(root, dir)
-		if err != nil {
-			return nil, fmt.Errorf("put %s on the disk: %w", dir, err)
-		}
-		bound = append(bound, resolved)
-	}
-	return bound, nil
-}
-
-func bindRealDir(root *rootDir, dir string) (string, error) {
-	mode := fs.FileMode(0o755)
-	if dir == "/root" {
-		mode = 0o700
-	}
-	target, err := root.mkdirAll(dir, mode)
-	if err != nil {
-		return "", err
-	}
-	defer target.Close()
-	resolved, err := root.resolve(dir)
-	if err != nil {
-		return "", err
-	}
-	source := filepath.Join(diskMount, diskReal, mountName(resolved))
-	if err := seed(seedSource(resolved, imageMount, filepath.Join(diskMount, diskUpper), newRoot), source); err != nil {
-		return "", err
-	}
-	if err := unix.Mount(source, fdPath(target), "", unix.MS_BIND, ""); err != nil {
-		return "", fmt.Errorf("bind mount: %w", err)
-	}
-	return resolved, nil
-}
-
-// seedSource returns where the content of a root's directory is copied from:
-// the image itself as long as nothing was written over it. Seen through an
-// overlay, a directory loses the marks that overlays in it need (Docker's
-// layers), for the overlay takes them for its own.
-func seedSource(dir, image, upper, merged string) string {
-	info, err := os.Lstat(filepath.Join(image, dir))
-	_, upperErr := os.Lstat(filepath.Join(upper, dir))
-	if err == nil && info.IsDir() && errors.Is(upperErr, fs.ErrNotExist) {
-		return filepath.Join(image, dir)
-	}
-	return filepath.Join(merged, dir)
-}
-
 // mountModules makes the kernel's modules visible at /lib/modules.
 func mountModules(root *rootDir, serial string) error {
 	const staging = "/modules-device"
@@ -184,6 +132,10 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	if err != nil {
 		return none, err
 	}
+	emptyDirs, err := bindEmptyDirs(root, realDirs)
+	if err != nil {
+		return none, err
+	}
 	if config.ModulesDevice != "" {
 		if err := mountModules(root, config.ModulesDevice); err != nil {
 			return none, err
@@ -196,7 +148,7 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	r := runtime{
 		Init: init, Systemd: isSystemd(root, init),
 		AuthorizedKeys: config.AuthorizedKeys, HostKey: config.HostKey, Env: config.Env,
-		RealDirs: realDirs, InstallSSH: config.InstallSSH,
+		RealDirs: append(realDirs, emptyDirs...), InstallSSH: config.InstallSSH,
 	}
 	if r.Given, err = rememberGiven(root, filepath.Join(diskMount, diskGiven), config); err != nil {
 		return none, err

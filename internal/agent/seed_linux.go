@@ -34,6 +34,25 @@ func seed(src, dst string) error {
 	return os.Rename(partial, dst)
 }
 
+// seedEmpty is seed for a directory with nothing in it. It needn't wait for the
+// disk, which has the directory before it has its new name.
+func seedEmpty(src, dst string) error {
+	partial := dst + seedSuffix
+	if err := os.RemoveAll(partial); err != nil {
+		return fmt.Errorf("remove an interrupted copy: %w", err)
+	}
+	c := &treeCopy{}
+	if err := c.copy(src, partial); err != nil {
+		return err
+	}
+	for _, setTimes := range c.dirs {
+		if err := setTimes(); err != nil {
+			return err
+		}
+	}
+	return os.Rename(partial, dst)
+}
+
 func syncFilesystem(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
