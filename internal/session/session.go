@@ -122,6 +122,10 @@ type run struct {
 	watcher *watcher
 	session *ssh.Session
 
+	// listening is closed once signals reach the command: who sees its first
+	// output may send one.
+	listening chan struct{}
+
 	sinkOnce sync.Once
 	sinkErr  error // why Stdout or Stderr can't be written any more
 }
@@ -140,6 +144,9 @@ func (r *run) run() (Result, error) {
 	}
 	defer restore()
 
+	r.listening = make(chan struct{})
+	listen := sync.OnceFunc(func() { close(r.listening) })
+	defer listen()
 	sess.Stdout = r.sink("standard output", r.options.Stdout)
 	sess.Stderr = r.sink("standard error", r.options.Stderr)
 	stdin, err := sess.StdinPipe()
@@ -157,6 +164,7 @@ func (r *run) run() (Result, error) {
 		defer close(done)
 		guard.Go("forward signals to a guest", func() { r.forwardSignals(signals, done) })
 	}
+	listen()
 	if r.options.TTY {
 		defer r.followSize()()
 	}
@@ -236,6 +244,7 @@ func (r *run) sink(name string, w io.Writer) io.Writer {
 	}
 	w = guard.Writer("take the output of a command in a guest", w) // on a goroutine of the library
 	return writerFunc(func(p []byte) (int, error) {
+		<-r.listening
 		if n, err := w.Write(p); err != nil {
 			r.sinkOnce.Do(func() {
 				r.sinkErr = fmt.Errorf("write %s: %w", name, err)

@@ -142,6 +142,27 @@ func (p *pattern) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// Who sees that a command has begun can send it a signal: banger doesn't take
+// that for itself.
+func TestRunListensBeforeItWrites(t *testing.T) {
+	wrote := make(chan struct{})
+	out := writerFunc(func(p []byte) (int, error) {
+		close(wrote)
+		return len(p), nil
+	})
+	slowly := func() (<-chan os.Signal, func()) {
+		select {
+		case <-wrote:
+			t.Error("the command's output came before signals reached it")
+		case <-time.After(time.Second):
+		}
+		return nil, func() {}
+	}
+	if res, _, _, err := runOn(t, newServer(t), Options{Command: []string{"echo", "ready"}, Stdout: out, Signals: slowly}); err != nil || res.ExitCode != 0 {
+		t.Errorf("got %v, %v", res, err)
+	}
+}
+
 // from gives a session the signals of a channel.
 func from(signals <-chan os.Signal) func() (<-chan os.Signal, func()) {
 	return func() (<-chan os.Signal, func()) { return signals, func() {} }
