@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,6 +39,7 @@ var conditions = map[string]func() bool{
 	"no-network": func() bool { return !hasDefaultRoute() },
 	"no-sub-ids": func() bool { return !hasSubIDs() },
 	"no-holes":   func() bool { return !punchesHoles() },
+	"old-git":    func() bool { return olderGit(2, 36) },
 	"firecracker": func() bool {
 		_, err := exec.LookPath("firecracker")
 		return err == nil && opens("/dev/kvm") || strings.Contains(os.Getenv("BANGER_E2E_CONFIG"), "firecracker")
@@ -67,6 +69,16 @@ func runsIn(flags uintptr) bool {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 	}
 	return cmd.Run() == nil
+}
+
+// olderGit reports whether git is missing or of a version before that.
+func olderGit(major, minor int) bool {
+	var is, has int
+	out, err := exec.Command("git", "version").Output()
+	if err == nil {
+		_, err = fmt.Sscanf(string(out), "git version %d.%d", &is, &has)
+	}
+	return err != nil || is < major || is == major && has < minor
 }
 
 // isForAll reports whether every user may write to a file.
