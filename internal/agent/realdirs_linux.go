@@ -12,6 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// bindDirs is bindRealDirs for the given directories and bindEmptyDirs.
+func bindDirs(root *rootDir, dirs []string) ([]string, error) {
+	bound, err := bindRealDirs(root, dirs)
+	if err != nil {
+		return nil, err
+	}
+	empty, err := bindEmptyDirs(root, bound)
+	return append(bound, empty...), err
+}
+
 // bindRealDirs gives directories of the root a real filesystem below: that of
 // the disk, seeded with what the root has there. It returns where they really
 // are in the root.

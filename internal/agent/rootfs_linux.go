@@ -25,6 +25,7 @@ const (
 	diskUpper = "upper" // overlayfs: what was written over the image
 	diskWork  = "work"  // overlayfs: its workspace
 	diskReal  = "real"  // directories bound into the root, by mountName
+	diskRoot  = "root"  // in place of these three: all of the root, a copy of the image
 	diskGiven = "given" // a file: the list that rememberGiven keeps
 )
 
@@ -40,6 +41,31 @@ func mountRoot(config guest.BootConfig) (firstBoot bool, err error) {
 	if err := mountDevice(config.DiskDevice, diskMount, false); err != nil {
 		return false, err
 	}
+	if config.RealRoot {
+		return mountCopy()
+	}
+	return mountOverlay()
+}
+
+// mountCopy makes the root a copy of the image on the disk.
+func mountCopy() (firstBoot bool, err error) {
+	root := filepath.Join(diskMount, diskRoot)
+	_, err = os.Stat(root)
+	firstBoot = errors.Is(err, fs.ErrNotExist)
+	if err := seed(imageMount, root); err != nil {
+		return false, err
+	}
+	if err := os.MkdirAll(newRoot, rootMode); err != nil {
+		return false, err
+	}
+	if err := unix.Mount(root, newRoot, "", unix.MS_BIND, ""); err != nil {
+		return false, fmt.Errorf("mount the copy of the image: %w", err)
+	}
+	return firstBoot, nil
+}
+
+// mountOverlay makes the root of the image and, over it, the disk.
+func mountOverlay() (firstBoot bool, err error) {
 	upper, work := filepath.Join(diskMount, diskUpper), filepath.Join(diskMount, diskWork)
 	_, err = os.Stat(upper)
 	firstBoot = errors.Is(err, fs.ErrNotExist)
@@ -128,13 +154,11 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 			return none, err
 		}
 	}
-	realDirs, err := bindRealDirs(root, config.RealDirs)
-	if err != nil {
-		return none, err
-	}
-	emptyDirs, err := bindEmptyDirs(root, realDirs)
-	if err != nil {
-		return none, err
+	var realDirs []string
+	if !config.RealRoot {
+		if realDirs, err = bindDirs(root, config.RealDirs); err != nil {
+			return none, err
+		}
 	}
 	if config.ModulesDevice != "" {
 		if err := mountModules(root, config.ModulesDevice); err != nil {
@@ -148,7 +172,7 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	r := runtime{
 		Init: init, Systemd: isSystemd(root, init),
 		AuthorizedKeys: config.AuthorizedKeys, HostKey: config.HostKey, Env: config.Env,
-		RealDirs: append(realDirs, emptyDirs...), InstallSSH: config.InstallSSH,
+		RealDirs: realDirs, InstallSSH: config.InstallSSH,
 	}
 	if r.Given, err = rememberGiven(root, filepath.Join(diskMount, diskGiven), config); err != nil {
 		return none, err

@@ -38,8 +38,9 @@ type VM struct {
 	PID       int               `json:"pid,omitempty"` // the VMM's, while it runs
 	Env       map[string]string `json:"env,omitempty"`
 	Workspace *WorkspaceInfo    `json:"workspace,omitempty"`
-	Config    *ImageConfig      `json:"config,omitempty"` // of its image
-	Nested    bool              `json:"nested,omitempty"` // it can run VMs itself
+	Config    *ImageConfig      `json:"config,omitempty"`    // of its image
+	Nested    bool              `json:"nested,omitempty"`    // it can run VMs itself
+	RealRoot  bool              `json:"real_root,omitempty"` // its root is one filesystem, a copy of the image, and no overlay
 	CreatedAt time.Time         `json:"created_at"`
 	StartedAt *time.Time        `json:"started_at,omitempty"`
 	Timing    []PhaseTiming     `json:"timing,omitempty"` // of the last create or start
@@ -69,6 +70,7 @@ type CreateVM struct {
 	Env       map[string]string `json:"env,omitempty"`        // set in every session and command
 	NoStart   bool              `json:"no_start,omitempty"`   // record and disk only
 	Nested    bool              `json:"nested,omitempty"`     // a processor that can run VMs itself (QEMU only)
+	RealRoot  bool              `json:"real_root,omitempty"`  // a copy of the image as root, in place of an overlay
 	Temporary bool              `json:"temporary,omitempty"`  // deleted when bangerd next starts, and if its guest doesn't come up
 	// AutoDelete is for a caller that deletes the VM itself, once it has had its
 	// use: if bangerd dies before that, the next one deletes it. A VM whose guest

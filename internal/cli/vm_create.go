@@ -21,6 +21,7 @@ type machineOptions struct {
 	disk   sizeFlag
 	swap   sizeFlag
 	nested bool
+	real   bool
 	env    envFlag
 	timing bool
 }
@@ -36,6 +37,7 @@ func (o *machineOptions) addFlags(cmd *cobra.Command, e *env) {
 	f.Var(&o.disk, "disk", "size of the disk, such as 20G; it takes space only as it is used (default: the configured one)")
 	f.Var(&o.swap, "swap", "room for memory that isn't in use, such as 4G; it takes space only as it is used (default: none)")
 	f.BoolVar(&o.nested, "nested", false, "give it a processor that can run VMs itself (QEMU only)")
+	f.BoolVar(&o.real, "real-root", false, "copy the image to the disk at the first start, for what doesn't work on an overlay")
 	f.VarP(&o.env, "env", "e", "set a variable in every session and command; without =VALUE, the value it has here (repeatable)")
 	f.BoolVar(&o.timing, "timing", false, "print what each phase took")
 	for _, name := range []string{"name", "vcpus", "memory", "disk", "swap", "env"} {
@@ -60,6 +62,7 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		DiskBytes: o.disk.bytes,
 		SwapBytes: o.swap.bytes,
 		Nested:    o.nested,
+		RealRoot:  o.real,
 		Env:       o.env.values,
 	}, nil
 }

@@ -68,6 +68,9 @@ func describeVM(vm api.VM) [][]string {
 	if vm.Nested {
 		d.row("Nested", "yes")
 	}
+	if vm.RealRoot {
+		d.row("Real root", "yes")
+	}
 	if vm.PID != 0 {
 		d.row("PID", fmt.Sprint(vm.PID))
 	}

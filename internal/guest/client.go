@@ -21,7 +21,7 @@ type Dialer func(ctx context.Context, port uint32) (net.Conn, error)
 // are for an emulated guest on a busy host.
 const (
 	healthTimeout   = 20 * time.Second
-	bootTimeout     = 5 * time.Minute
+	bootTimeout     = time.Hour // for a guest that copies its image; others have less, by their caller
 	readyTimeout    = 15 * time.Minute
 	extractTimeout  = 2 * time.Hour
 	archiveTimeout  = 2 * time.Hour

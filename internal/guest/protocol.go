@@ -85,6 +85,7 @@ type BootConfig struct {
 	DiskDevice     string            `json:"disk_device"`              // serial of the VM's own disk
 	ModulesDevice  string            `json:"modules_device,omitempty"` // serial of the kernel's modules filesystem, mounted at /lib/modules
 	SwapDevice     string            `json:"swap_device,omitempty"`    // serial of a disk to swap to, with anything on it
+	RealRoot       bool              `json:"real_root,omitempty"`      // the root is a copy of the image on the disk, made at the first boot, and no overlay
 	RealDirs       []string          `json:"real_dirs"`                // directories bound from the disk instead of the overlay
 	AuthorizedKeys []string          `json:"authorized_keys"`
 	HostKey        string            `json:"host_key"`              // the agent's SSH host key, OpenSSH PEM

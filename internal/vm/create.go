@@ -74,6 +74,7 @@ func (m *Manager) plan(ctx context.Context, req api.CreateVM) (Record, Workspace
 		DiskBytes: or(req.DiskBytes, m.cfg.Defaults.DiskBytes),
 		SwapBytes: req.SwapBytes,
 		Nested:    req.Nested,
+		RealRoot:  req.RealRoot,
 		Temporary: req.Temporary,
 		Env:       req.Env,
 		CreatedAt: time.Now().UTC(),
@@ -151,6 +152,10 @@ func (m *Manager) assets(ctx context.Context, imageName string, progress api.Pro
 // claim writes the record down before anything is made for it. The VM is
 // reserved until the caller ends the reservation.
 func (m *Manager) claim(ctx context.Context, rec Record, img image.Image, u *undo.Stack) (Record, error) {
+	if need := img.SizeBytes + minDiskBytes; rec.RealRoot && rec.DiskBytes < need {
+		return rec, api.Errorf(api.CodeInvalid, "a disk of %d MiB has no room for a copy of image %s", rec.DiskBytes>>20, img.Name).
+			WithHint("give it at least %d MiB; it takes up only what is written", need>>20+1)
+	}
 	rec.Image, rec.ImageConfig = img.Name, img.Config
 	_ = m.tryReserve(rec.ID, request{operation: opCreate}) // nobody knows the id yet
 	claimed, err := m.records.claim(ctx, rec, m.cfg.Network.Hosts())

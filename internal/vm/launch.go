@@ -250,10 +250,18 @@ func warnGuest(progress api.ProgressFunc, warnings []string) {
 	}
 }
 
+// copyFactor is how much longer than others a guest may take to boot that copies
+// its image first.
+const copyFactor = 4
+
 // talk makes a call to a booting guest, within the boot's deadline and the
 // VMM's lifetime. A time-out gives an error that matches api.ErrTimeout.
 func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call func(context.Context, *guest.Client) error) error {
-	bootCtx, cancel := context.WithTimeout(ctx, m.cfg.BootTimeout)
+	limit := m.cfg.BootTimeout
+	if rec.RealRoot {
+		limit *= copyFactor
+	}
+	bootCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	bootCtx, release := inst.bound(bootCtx)
 	defer release()
@@ -262,7 +270,7 @@ func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call fun
 	case err == nil:
 		return nil
 	case errors.Is(bootCtx.Err(), context.DeadlineExceeded) && ctx.Err() == nil && inst.alive():
-		return api.Errorf(api.CodeTimeout, "the guest's agent did not answer within %s", m.cfg.BootTimeout)
+		return api.Errorf(api.CodeTimeout, "the guest's agent did not answer within %s", limit)
 	default:
 		return inst.explain(bootCtx, fmt.Errorf("boot VM %s: %w", rec.Name, err))
 	}
@@ -286,6 +294,7 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 		DiskDevice:     serials[diskDrive],
 		ModulesDevice:  serials[modulesDrive],
 		SwapDevice:     serials[swapDrive],
+		RealRoot:       rec.RealRoot,
 		RealDirs:       a.image.RealDirs,
 		AuthorizedKeys: []string{m.cfg.UserKey.Public},
 		HostKey:        rec.HostKey,

@@ -68,7 +68,7 @@ func newWorld(t *testing.T) *world {
 	w.config = Config{
 		Layout:      layout,
 		DB:          db,
-		Images:      fakeImages{drive},
+		Images:      fakeImages{path: drive},
 		Kernels:     fakeKernels{drive},
 		Initramfs:   func(kernel.Kernel) (string, error) { return drive, nil },
 		Network:     w.net,
@@ -153,10 +153,13 @@ func (w *world) wantNothing(t *testing.T) {
 	}
 }
 
-type fakeImages struct{ path string }
+type fakeImages struct {
+	path string
+	size int64
+}
 
 func (f fakeImages) Use(_ context.Context, name string, _ api.ProgressFunc) (image.Image, func(), error) {
-	img := image.Image{Name: name, Kernel: "k", Rootfs: f.path}
+	img := image.Image{Name: name, Kernel: "k", Rootfs: f.path, SizeBytes: f.size}
 	switch name {
 	case "small":
 	case "configured":

@@ -29,6 +29,7 @@ type Record struct {
 	DiskBytes int64
 	SwapBytes int64 // 0: none
 	Nested    bool  // it can run VMs itself
+	RealRoot  bool  // its root is a copy of the image
 	Temporary bool  // it stays Doomed
 	Env       map[string]string
 	// ImageConfig is how the image's publisher wants programs to run; nil for

@@ -142,6 +142,7 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 		Env:       req.Env,
 		SwapBytes: req.SwapBytes,
 		Nested:    req.Nested,
+		RealRoot:  req.RealRoot,
 		Config:    config,
 		CreatedAt: time.Now().UTC(),
 		Timing:    []api.PhaseTiming{{Phase: "disk", Millis: 12}, {Phase: "boot", Millis: 3456}},
