@@ -93,6 +93,38 @@ func TestRunBranch(t *testing.T) {
 	})
 }
 
+// TestRunFromAnotherCommit: uncommitted work goes along, with holes and links as
+// they are, or is refused before there is a VM.
+func TestRunFromAnotherCommit(t *testing.T) {
+	once(t, func(t *testing.T, h *host) {
+		repo := h.makeRepo(t, "from-repo")
+		script := `set -eu
+cd "$1"
+export GIT_INDEX_FILE=$PWD/.git/other
+git read-tree HEAD
+git update-index --add --cacheinfo "100644,$(echo there | git hash-object -w --stdin),there"
+git branch other "$(git commit-tree -p HEAD -m other "$(git write-tree)")"
+truncate -s 300M hole
+ln untracked second
+`
+		if out, err := h.program(t.Context(), "sh", "-c", script, "sh", repo).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		got := h.must(t, "vm", "run", "--rm", "--branch", "topic", "--from", "other", repo, "--", "sh", "-c",
+			`git status --short --branch; cat there; stat -c %h untracked; stat -c %s hole; test $(stat -c %b hole) -lt 100 && echo sparse`)
+		if want := "## topic\n M tracked\n?? hole\n?? link\n?? second\n?? untracked\nthere\n2\n314572800\nsparse\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if out, err := h.program(t.Context(), "sh", "-c", `echo mine >"$1/there"`, "sh", repo).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		r := h.run(t, "vm", "run", "--rm", "--branch", "topic", "--from", "other", repo, "--", "true")
+		if r.exit != 5 || !strings.Contains(r.stderr, "there") || !strings.Contains(r.stderr, "--leave-changes") {
+			t.Errorf("exit %d\n%s", r.exit, r.stderr)
+		}
+	})
+}
+
 // TestInOneVM tries what commands can do, in one VM to save boots.
 func TestInOneVM(t *testing.T) {
 	inEachMode(t, func(t *testing.T, h *host) {
