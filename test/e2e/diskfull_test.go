@@ -51,7 +51,7 @@ func TestDiskOfTheHostFull(t *testing.T) {
 			t.Skip("this VMM has the guest's writes fail")
 		}
 		ballast := filepath.Join(small.home, "state", "ballast")
-		if out, err := exec.Command("fallocate", "-l", "150M", ballast).CombinedOutput(); err != nil {
+		if out, err := exec.Command("fallocate", "-l", "200M", ballast).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		// Both together have no room; one alone has.
