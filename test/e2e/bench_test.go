@@ -167,7 +167,7 @@ func took(work func()) time.Duration {
 func (h *host) manyFiles(b *testing.B, files int) string {
 	b.Helper()
 	repo := filepath.Join(h.scratch, fmt.Sprint("files-", files))
-	script := `set -e; git init -q "$1"; cd "$1"
+	script := `set -e; git init -q "$1"; cd "$1"; git config gc.auto 0
 for i in $(seq $(($2 / 100))); do mkdir $i; for j in $(seq 100); do echo "file $i $j, with a line or two of text" > $i/$j; done; done
 git add -A; git commit -q -m first; git gc -q`
 	if out, err := h.program(b.Context(), "sh", "-c", script, "sh", repo, fmt.Sprint(files)).CombinedOutput(); err != nil {
