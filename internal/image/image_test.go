@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"banger/internal/api"
@@ -56,10 +57,12 @@ func (f *fakeGuests) BuildDockerfile(_ context.Context, _ api.BuildImage, w io.W
 // shop is a store with what it needs around it.
 type shop struct {
 	*Store
-	layout  paths.Layout
-	offer   catalog.Catalog
-	guests  *fakeGuests
-	kernels []string // that were asked for
+	layout paths.Layout
+	offer  catalog.Catalog
+	guests *fakeGuests
+
+	mu      sync.Mutex // of what pulls at the same time change
+	kernels []string   // that were asked for
 }
 
 func newShop(t *testing.T) *shop {
@@ -80,7 +83,9 @@ func newShop(t *testing.T) *shop {
 		Catalog: func(context.Context) catalog.Catalog { return s.offer },
 		Default: "offered",
 		Kernel: func(_ context.Context, name string, _ api.ProgressFunc) error {
+			s.mu.Lock()
 			s.kernels = append(s.kernels, name)
+			s.mu.Unlock()
 			if name == "unknown" {
 				return api.Errorf(api.CodeNotFound, "there is no kernel %q", name)
 			}
