@@ -20,7 +20,11 @@ func TestMakeSwap(t *testing.T) {
 	if err := makeSwap(file); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("blkid", "-p", "-o", "export", file).Output()
+	blkid, err := exec.LookPath("blkid")
+	if err != nil {
+		blkid = "/usr/sbin/blkid" // not every user's PATH has the directory
+	}
+	out, err := exec.Command(blkid, "-p", "-o", "export", file).Output()
 	if err != nil {
 		t.Fatalf("blkid: %v", err)
 	}
