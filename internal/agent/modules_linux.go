@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,4 +48,32 @@ func loadModule(path string) error {
 		return fmt.Errorf("load module %s: %w", filepath.Base(path), err)
 	}
 	return nil
+}
+
+// keepModulesMounted keeps systemd from unmounting the modules as it stops other
+// units: udevd, which stops at the same time, still has some of their files open.
+// What is left is unmounted at the very end, when no process runs any more.
+func keepModulesMounted(root *rootDir) error {
+	where, err := root.resolve("/lib/modules")
+	if err != nil {
+		return err
+	}
+	return root.writeFile("/etc/systemd/system/"+mountUnit(where)+".d/banger.conf",
+		[]byte("# Written by banger at every boot.\n[Unit]\nDefaultDependencies=no\n"), 0o644)
+}
+
+// mountUnit is how systemd calls the mount at a path, see systemd-escape(1).
+func mountUnit(where string) string {
+	var b strings.Builder
+	for i, c := range []byte(strings.Trim(where, "/")) {
+		switch plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ':' || c == '_'; {
+		case c == '/':
+			b.WriteByte('-')
+		case plain, c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String() + ".mount"
 }

@@ -23,3 +23,16 @@ func TestNoDevice(t *testing.T) {
 		t.Error("success is taken for a device that isn't there")
 	}
 }
+
+func TestMountUnit(t *testing.T) {
+	for where, want := range map[string]string{ // as systemd-escape --path --suffix=mount says
+		"/usr/lib/modules": "usr-lib-modules.mount",
+		"/lib/modules":     "lib-modules.mount",
+		"/a-b/.c/d.e_f":    `a\x2db-.c-d.e_f.mount`,
+		"/.a/ü":            `\x2ea-\xc3\xbc.mount`,
+	} {
+		if got := mountUnit(where); got != want {
+			t.Errorf("%s: %s, want %s", where, got, want)
+		}
+	}
+}

@@ -180,6 +180,11 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	if err := writeIdentity(root, config, r.Systemd, firstBoot); err != nil {
 		return none, err
 	}
+	if r.Systemd && config.ModulesDevice != "" {
+		if err := keepModulesMounted(root); err != nil {
+			return none, fmt.Errorf("write a unit into the guest: %w", err)
+		}
+	}
 	warnings := writeFiles(root, config.Files)
 	if err := r.check(); err != nil {
 		return none, err

@@ -92,6 +92,8 @@ func whyDown(ctx context.Context, e *env, vm api.VM) (string, error) {
 		return "VM " + vm.Name + " is paused (" + now.Reason + ")", nil
 	case now.State == api.StateStopped:
 		return "VM " + vm.Name + " ended (" + now.Reason + ")", nil
+	case vm.StartedAt != nil && now.StartedAt != nil && !now.StartedAt.Equal(*vm.StartedAt):
+		return "VM " + vm.Name + " was started anew", nil
 	}
 	return "", nil
 }

@@ -66,17 +66,25 @@ func (i *instance) watchEnd() {
 	}
 	i.cancel(errMachineEnded)
 	m := i.manager
+	rebooted := false
 	// The last step, as whatever comes next for this VM waits for it.
 	defer func() {
 		m.mu.Lock()
 		delete(m.running, i.id)
 		m.mu.Unlock()
 		close(i.gone)
+		if rebooted {
+			m.startRebooted(i)
+		}
 	}()
 	_ = i.machine.Close() // the process is gone; nothing is left to lose
 
 	ctx := context.Background()
-	rec, err := m.records.update(ctx, i.id, func(r *Record) { r.ended(i.machine.ExitReason()) })
+	reason := i.machine.ExitReason()
+	rec, err := m.records.update(ctx, i.id, func(r *Record) {
+		rebooted = reason == vmm.Rebooted && r.mayReboot()
+		r.ended(reason)
+	})
 	if err == nil {
 		err = m.cleanRuntime(ctx, rec)
 	}
@@ -84,7 +92,7 @@ func (i *instance) watchEnd() {
 		m.log.Error("clean up after a VM", "vm", i.name, "err", err)
 		return
 	}
-	m.log.Info("VM ended", "vm", i.name, "reason", i.machine.ExitReason())
+	m.log.Info("VM ended", "vm", i.name, "reason", reason)
 }
 
 // ended notes that the VMM of the record is gone. Whoever stopped it needs no

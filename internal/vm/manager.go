@@ -235,7 +235,9 @@ func (m *Manager) ReverseLookup(ip netip.Addr) (string, bool) { return m.records
 
 // Close lets go of the machines, which run on.
 func (m *Manager) Close() error {
+	m.mu.Lock()
 	m.stop(errReleased)
+	m.mu.Unlock()
 	m.tasks.Wait() // none of them can make an instance any more
 	m.mu.Lock()
 	instances := slices.Collect(maps.Values(m.running))

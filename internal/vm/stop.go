@@ -21,11 +21,16 @@ const (
 
 // Start starts a stopped VM and waits for its guest. If that fails the VM is
 // stopped again, except after a time-out.
-func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progress api.ProgressFunc) (_ api.VM, err error) {
+func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progress api.ProgressFunc) (api.VM, error) {
+	return m.start(ctx, ref, req, nil, progress)
+}
+
+// start is Start that may be cut short, as in reservation.
+func (m *Manager) start(ctx context.Context, ref string, req api.StartVM, yield context.CancelCauseFunc, progress api.ProgressFunc) (_ api.VM, err error) {
 	u, ph := undo.New(), newPhases(progress)
 	defer func() { err = u.Finish(err) }()
 
-	rec, end, err := m.begin(ctx, ref, request{operation: opStart})
+	rec, end, err := m.begin(ctx, ref, request{operation: opStart, yield: yield})
 	if err != nil {
 		return api.VM{}, err
 	}

@@ -94,5 +94,9 @@ type Cleaner interface {
 	Clean(ctx context.Context, spec Spec) error
 }
 
+// Rebooted is the ExitReason of a machine whose guest has reset it in good order:
+// every driver ends then.
+const Rebooted = "the guest rebooted"
+
 // ErrGone says that the VMM of a handle doesn't run any more.
 var ErrGone = procid.ErrGone

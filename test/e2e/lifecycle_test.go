@@ -157,3 +157,34 @@ func (h *host) restartWithConfig(t *testing.T, config string) {
 		h.must(t, "daemon", "restart")
 	})
 }
+
+// TestReboot: a guest that reboots comes up again, with its disk; it goes down
+// without complaints, on whatever driver.
+func TestReboot(t *testing.T) {
+	once(t, func(t *testing.T, h *host) {
+		h.create(t, "again")
+		boot := func() string {
+			return h.run(t, "vm", "exec", "again", "--", "cat", "/proc/sys/kernel/random/boot_id", "/root/kept").stdout
+		}
+		h.must(t, "vm", "exec", "again", "--", "sh", "-c", "echo kept > /root/kept")
+		before := boot()
+		h.run(t, "vm", "exec", "again", "--", "reboot") // its session may end with the guest
+		now := before
+		for deadline := time.Now().Add(5 * time.Minute); now == before || now == ""; now = boot() {
+			if time.Now().After(deadline) {
+				t.Fatalf("it didn't come up again: %+v", h.vm(t, "again"))
+			}
+			time.Sleep(time.Second)
+		}
+		if !strings.HasSuffix(now, "\nkept\n") {
+			t.Errorf("after the reboot: %q", now)
+		}
+		if vm := h.vm(t, "again"); vm.State != api.StateRunning && vm.State != api.StateStarting {
+			t.Errorf("after the reboot it is %s", vm.State)
+		}
+		h.must(t, "vm", "stop", "again")
+		if log := h.must(t, "vm", "logs", "again"); strings.Contains(log, "FAILED") || !strings.Contains(log, "Unmount") {
+			t.Errorf("the console of the shutdowns:\n%s", log)
+		}
+	})
+}

@@ -79,7 +79,7 @@ func (e ending) describeReset() string {
 	if e.powerOff {
 		return "the guest powered off when asked to"
 	}
-	return "the guest rebooted"
+	return vmm.Rebooted
 }
 
 func (e ending) signal() syscall.Signal {

@@ -29,7 +29,7 @@ func (e ending) describe(console, log string, state *os.ProcessState) string {
 		if e.shutdown == "guest-panic" {
 			return "the guest's kernel panicked"
 		}
-		return "the guest rebooted"
+		return vmm.Rebooted
 	case "host-signal", "host-error", "subsystem-reset":
 		return "QEMU ended: " + cmp.Or(lastLines(log, 1), e.shutdown)
 	}

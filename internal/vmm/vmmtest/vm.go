@@ -183,7 +183,7 @@ func (vm *VM) print(text string) error {
 func (vm *VM) PowerOff() { vm.end("the guest powered off") }
 
 // Reboot ends the VM as a guest does that reboots.
-func (vm *VM) Reboot() { vm.end("the guest rebooted") }
+func (vm *VM) Reboot() { vm.end(vmm.Rebooted) }
 
 // Panic ends the VM as a guest's kernel does that panics.
 func (vm *VM) Panic(message string) {
