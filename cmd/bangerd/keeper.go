@@ -29,7 +29,7 @@ func keepNamespaces(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return rootless.Keep(ctx, layout, log.With("role", "keeper"), block)
+	return rootless.Keep(ctx, layout, log.With("role", "keeper"), block, network.DialLoopback)
 }
 
 // blockAddresses runs inside the namespaces; on the host its rules would keep

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	stdnet "net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -100,6 +101,11 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	images.SetGuests(guests{manager, &dockerbuild.Builder{VMs: manager, Image: dockerImage}})
 	kernels.SetInUse(kernelUsers(images, manager))
 	net.SetNames(manager.Lookup, manager.ReverseLookup)
+	if rootless.Inside() {
+		net.SetHostDialer(func(ctx context.Context, port uint16) (stdnet.Conn, error) {
+			return rootless.DialHost(ctx, layout, port)
+		})
+	}
 	err = guard.Run("settle what an earlier bangerd left", func() error { return manager.Reconcile(ctx) })
 	if err != nil {
 		return nil, err

@@ -38,9 +38,10 @@ type VM struct {
 	PID       int               `json:"pid,omitempty"` // the VMM's, while it runs
 	Env       map[string]string `json:"env,omitempty"`
 	Workspace *WorkspaceInfo    `json:"workspace,omitempty"`
-	Config    *ImageConfig      `json:"config,omitempty"`    // of its image
-	Nested    bool              `json:"nested,omitempty"`    // it can run VMs itself
-	RealRoot  bool              `json:"real_root,omitempty"` // its root is one filesystem, a copy of the image, and no overlay
+	Config    *ImageConfig      `json:"config,omitempty"`     // of its image
+	Nested    bool              `json:"nested,omitempty"`     // it can run VMs itself
+	RealRoot  bool              `json:"real_root,omitempty"`  // its root is one filesystem, a copy of the image, and no overlay
+	HostPorts []uint16          `json:"host_ports,omitempty"` // as in CreateVM
 	CreatedAt time.Time         `json:"created_at"`
 	StartedAt *time.Time        `json:"started_at,omitempty"`
 	Timing    []PhaseTiming     `json:"timing,omitempty"` // of the last create or start
@@ -68,6 +69,7 @@ type CreateVM struct {
 	DiskBytes int64             `json:"disk_bytes,omitempty"`
 	SwapBytes int64             `json:"swap_bytes,omitempty"` // 0: none
 	Env       map[string]string `json:"env,omitempty"`        // set in every session and command
+	HostPorts []uint16          `json:"host_ports,omitempty"` // of the host's loopback, which it reaches as host.banger.internal
 	NoStart   bool              `json:"no_start,omitempty"`   // record and disk only
 	Nested    bool              `json:"nested,omitempty"`     // a processor that can run VMs itself (QEMU only)
 	RealRoot  bool              `json:"real_root,omitempty"`  // a copy of the image as root, in place of an overlay

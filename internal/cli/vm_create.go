@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +25,7 @@ type machineOptions struct {
 	nested bool
 	real   bool
 	env    envFlag
+	ports  []int
 	timing bool
 }
 
@@ -39,8 +42,9 @@ func (o *machineOptions) addFlags(cmd *cobra.Command, e *env) {
 	f.BoolVar(&o.nested, "nested", false, "give it a processor that can run VMs itself (QEMU only)")
 	f.BoolVar(&o.real, "real-root", false, "copy the image to the disk at the first start, for what doesn't work on an overlay")
 	f.VarP(&o.env, "env", "e", "set a variable in every session and command; without =VALUE, the value it has here (repeatable)")
+	f.IntSliceVar(&o.ports, "host-port", nil, "let it connect to this TCP port of the host's localhost, as host.banger.internal (repeatable)")
 	f.BoolVar(&o.timing, "timing", false, "print what each phase took")
-	for _, name := range []string{"name", "vcpus", "memory", "disk", "swap", "env"} {
+	for _, name := range []string{"name", "vcpus", "memory", "disk", "swap", "env", "host-port"} {
 		completeFlag(cmd, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp))
 	}
 	completeFlag(cmd, "image", completeNames(e, -1, imageNames, catalogImageNames))
@@ -54,6 +58,13 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 	if o.memory.bytes%(1<<20) != 0 {
 		return api.CreateVM{}, api.Errorf(api.CodeInvalid, "--memory must be a whole number of MiB")
 	}
+	ports := make([]uint16, len(o.ports))
+	for i, port := range o.ports {
+		if port < 1 || port > math.MaxUint16 {
+			return api.CreateVM{}, api.Errorf(api.CodeInvalid, "--host-port %d: a port is a number from 1 to %d", port, math.MaxUint16)
+		}
+		ports[i] = uint16(port)
+	}
 	return api.CreateVM{
 		Name:      o.name,
 		Image:     o.image,
@@ -64,6 +75,7 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		Nested:    o.nested,
 		RealRoot:  o.real,
 		Env:       o.env.values,
+		HostPorts: slices.Compact(slices.Sorted(slices.Values(ports))),
 	}, nil
 }
 

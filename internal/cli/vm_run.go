@@ -68,6 +68,9 @@ A command runs as the image's configuration says, like with docker: its
 entrypoint goes before the command, which runs as its user in its directory (but
 with a PATH as root in the repository). A shell is always root's.
 
+With --host-port 5432 the VM reaches that port of the host's localhost at
+host.banger.internal:5432, and nothing else of the host.
+
 The VM stays when the shell or command has ended, unless there is --rm. A VM
 that never became ready is kept even then, so that you can look at its log. One
 with --rm is deleted, too, when bangerd was killed and starts again.
@@ -77,6 +80,7 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
   banger vm run ./repo
   banger vm run ./repo -- make test
   banger vm run --rm --env CI=1 ./repo -- ./script.sh
+  banger vm run ./repo --host-port 5432 -- make integration-test
   banger vm run ./repo --branch fix-login --from origin/main
   banger vm run --image app --entrypoint '' -- sh -c 'id; pwd'`,
 		Args:              func(cmd *cobra.Command, args []string) error { return o.parseArgs(args, cmd.ArgsLenAtDash()) },
@@ -284,7 +288,7 @@ func farewell(ctx context.Context, e *env, vm api.VM) {
 		e.notice("VM %s is paused: %s", name, vm.Reason)
 		return
 	}
-	if vm.State != api.StateRunning {
+	if vm.State != api.StateRunning && vm.State != api.StateStarting { // it may have rebooted
 		e.notice("VM %s is %s:", name, vm.State)
 		e.notice("  start it    banger vm start %s", name)
 		e.notice("  delete it   banger vm delete %s", name)

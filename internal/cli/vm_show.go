@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,6 +81,11 @@ func describeVM(vm api.VM) [][]string {
 	for _, key := range slices.Sorted(maps.Keys(vm.Env)) {
 		d.row("Env", key+"="+vm.Env[key])
 	}
+	ports := make([]string, len(vm.HostPorts))
+	for i, port := range vm.HostPorts {
+		ports[i] = fmt.Sprint(port)
+	}
+	d.row("Host ports", strings.Join(ports, " "))
 	d.row("Created", vm.CreatedAt.Local().Format(time.DateTime))
 	if vm.StartedAt != nil {
 		d.row("Started", vm.StartedAt.Local().Format(time.DateTime))

@@ -31,6 +31,7 @@ func hookIngress(device string) Hook {
 
 func priorityRaw() Priority    { return Priority{"raw", nftables.ChainPriorityRaw} }
 func priorityFilter() Priority { return Priority{"filter", nftables.ChainPriorityFilter} }
+func priorityDstNAT() Priority { return Priority{"dstnat", nftables.ChainPriorityNATDest} }
 func prioritySrcNAT() Priority { return Priority{"srcnat", nftables.ChainPriorityNATSource} }
 
 func load(key expr.MetaKey) *expr.Meta { return &expr.Meta{Key: key, Register: register} }
@@ -111,6 +112,10 @@ func daddrIn(p netip.Prefix) Clause {
 
 func daddr(a netip.Addr) Clause {
 	return Clause{"ip daddr " + a.String(), append(ipv4(), address(offsetDaddr), equal(a.AsSlice()...))}
+}
+
+func saddr(a netip.Addr) Clause {
+	return Clause{"ip saddr " + a.String(), append(ipv4(), address(offsetSaddr), equal(a.AsSlice()...))}
 }
 
 func daddrInSet(name string) Clause {
@@ -261,6 +266,17 @@ func drop() Clause {
 func masquerade() Clause {
 	return Clause{"masquerade", []expr.Any{&expr.Masq{}}}
 }
+
+// redirect leads to a port of this machine's address on the interface.
+func redirect(port uint16) Clause {
+	return Clause{fmt.Sprintf("redirect to :%d", port), []expr.Any{
+		&expr.Immediate{Register: register, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.Redir{RegisterProtoMin: register, Flags: nfNATRangeProtoSpecified},
+	}}
+}
+
+// nfNATRangeProtoSpecified is NF_NAT_RANGE_PROTO_SPECIFIED of Linux.
+const nfNATRangeProtoSpecified = 2
 
 // tableName makes an interface's name part of an identifier of nft(8), which
 // has fewer characters than an interface's name can have.

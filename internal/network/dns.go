@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	dnsPort = 53
+	// DNSPort is that at the gateway's address where guests' queries are answered.
+	DNSPort = 53
 	// Domain is where VMs have their names; a VM's bare name works as well.
 	Domain = "banger"
 	// hostName in Domain is the gateway's name.
@@ -45,7 +46,7 @@ func (n *Network) startDNS(ctx context.Context) error {
 	if n.lookup == nil || n.dns != nil {
 		return nil
 	}
-	addr := netip.AddrPortFrom(n.config().Gateway, dnsPort)
+	addr := netip.AddrPortFrom(n.config().Gateway, DNSPort)
 	lanes, err := listenDNS(ctx, addr)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return api.Errorf(api.CodeHost, "another DNS server listens on %s, the address of banger's bridge", addr).

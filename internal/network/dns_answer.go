@@ -129,6 +129,9 @@ func (h *dnsHandler) local(req *dns.Msg) *dns.Msg {
 
 // address finds a VM, or the host, by its name with or without the domain.
 func (h *dnsHandler) address(name string) (netip.Addr, bool) {
+	if name == InternalName {
+		return h.cfg.Gateway, true
+	}
 	host, inDomain := strings.CutSuffix(name, "."+Domain)
 	if inDomain && host == hostName {
 		return h.cfg.Gateway, true

@@ -167,6 +167,8 @@ func TestDNSAnswers(t *testing.T) {
 			{"web.banger", dns.TypeMX, "NOERROR", true},
 			{"web", dns.TypeAAAA, "NOERROR", true},
 			{"host.banger", dns.TypeA, "NOERROR 172.16.0.1", true},
+			{"host.banger.internal", dns.TypeA, "NOERROR 172.16.0.1", true},
+			{"HOST.banger.internal", dns.TypeAAAA, "NOERROR", true},
 			{"other.banger", dns.TypeA, "NXDOMAIN", true},
 			{"www.web.banger", dns.TypeA, "NXDOMAIN", true},
 			{"banger", dns.TypeSOA, "NOERROR", true},

@@ -96,7 +96,7 @@ func (n *Network) bridgeDamage() (string, error) {
 	if !slices.ContainsFunc(addrs, func(a netlink.Addr) bool { has, ok := toPrefix(a.IPNet); return ok && has == want }) {
 		return "the bridge has lost its address", nil
 	}
-	return n.rulesDamage(Render(n.config())), nil
+	return n.rulesDamage(Render(n.config(), n.hostRules()...)), nil
 }
 
 // tapDamage is bridgeDamage for the tap of the VM that has addr.

@@ -24,7 +24,10 @@ type Network struct {
 	cfg atomic.Pointer[Config] // in force; Up may change it
 	log *slog.Logger
 
-	pool tapPool
+	pool  tapPool
+	hosts hostPorts
+
+	dialHost HostDialer
 
 	mu      sync.Mutex // held by what brings the whole up or down
 	wanted  Config     // for when no VM runs
@@ -38,7 +41,7 @@ type Network struct {
 
 // New returns the network that cfg describes; it touches nothing yet.
 func New(cfg Config, log *slog.Logger) *Network {
-	n := &Network{log: log, wanted: cfg}
+	n := &Network{log: log, wanted: cfg, dialHost: DialLoopback}
 	n.cfg.Store(&cfg)
 	return n
 }
@@ -62,6 +65,10 @@ func (n *Network) SetNames(lookup LookupFunc, reverse ReverseFunc) {
 	defer n.mu.Unlock()
 	n.lookup, n.reverse = lookup, reverse
 }
+
+// SetHostDialer tells how to connect to the host where its loopback is in
+// another network namespace. It must be called before SetHostPorts.
+func (n *Network) SetHostDialer(dial HostDialer) { n.dialHost = dial }
 
 // Up makes the rules and the bridge, lets the kernel forward, and answers DNS
 // on the bridge until Down or Close. What exists already is kept and put
@@ -110,7 +117,7 @@ func (n *Network) up(ctx context.Context) (err error) {
 	if err := n.mark(bridge); err != nil {
 		return err
 	}
-	if err := n.load(Render(n.config())); err != nil {
+	if err := n.load(Render(n.config(), n.hostRules()...)); err != nil {
 		return err
 	}
 	if err := n.configureBridge(bridge); err != nil {
@@ -141,6 +148,7 @@ func (n *Network) Down(ctx context.Context) error {
 	}
 	defer unlock()
 	n.stopDNS()
+	n.hosts.closeAll()
 	var errs []error
 	taps, err := n.Taps(ctx)
 	errs = append(errs, err)
@@ -176,6 +184,7 @@ func (n *Network) Close() {
 	n.pool.tasks.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.hosts.closeAll()
 	n.stopDNS()
 }
 

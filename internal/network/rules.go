@@ -13,16 +13,20 @@ func linkLocal() netip.Prefix {
 }
 
 // Render returns the rules for cfg. VMs reach what is beyond the host and
-// nothing of the host itself but DNS and ping on the gateway's address; nobody
-// reaches them but the host. The chains leave all other packets alone that mean
+// nothing of the host itself but DNS and ping on the gateway's address, and the
+// ports that a VM was given; nobody reaches them but the host. The chains leave all other packets alone that mean
 // anything, so they sit well beside the host's own firewall; a packet must pass
 // both.
-func Render(cfg Config) Ruleset {
-	return Ruleset{
+func Render(cfg Config, ports ...HostPort) Ruleset {
+	r := Ruleset{
 		Family: familyInet(),
 		Table:  tableName(cfg.Bridge),
-		Chains: []Chain{prerouting(cfg), input(cfg), forward(cfg), postrouting(cfg)},
+		Chains: []Chain{prerouting(cfg), input(cfg, ports), forward(cfg), postrouting(cfg)},
 	}
+	if len(ports) > 0 {
+		r.Chains = append(r.Chains, toHost(cfg, ports))
+	}
+	return r
 }
 
 // prerouting drops what a VM must not send at all: false sources, and IPv6,
@@ -38,18 +42,30 @@ func prerouting(cfg Config) Chain {
 	}}
 }
 
-func input(cfg Config) Chain {
-	return Chain{"input", nftables.ChainTypeFilter, hookInput(), priorityFilter(), []Rule{
+func input(cfg Config, ports []HostPort) Chain {
+	rules := []Rule{
 		// The gateway's address is reachable through other interfaces, too,
 		// where nobody shall find an open resolver.
 		{iifNot(cfg.Bridge), iifNot("lo"), daddr(cfg.Gateway), drop()},
 		{iifNot(cfg.Bridge), accept()},
 		{established(), accept()},
-		{daddr(cfg.Gateway), dport("udp", dnsPort), accept()},
-		{daddr(cfg.Gateway), dport("tcp", dnsPort), accept()},
+		{daddr(cfg.Gateway), dport("udp", DNSPort), accept()},
+		{daddr(cfg.Gateway), dport("tcp", DNSPort), accept()},
 		{daddr(cfg.Gateway), icmpEchoRequest(), accept()},
-		{drop()},
-	}}
+	}
+	for _, p := range ports {
+		rules = append(rules, Rule{saddr(p.VM), daddr(cfg.Gateway), dport("tcp", p.At), accept()})
+	}
+	return Chain{"input", nftables.ChainTypeFilter, hookInput(), priorityFilter(), append(rules, Rule{drop()})}
+}
+
+// toHost leads connections to where bangerd listens for them.
+func toHost(cfg Config, ports []HostPort) Chain {
+	var rules []Rule
+	for _, p := range ports {
+		rules = append(rules, Rule{iif(cfg.Bridge), saddr(p.VM), daddr(cfg.Gateway), dport("tcp", p.Port), redirect(p.At)})
+	}
+	return Chain{"to_host", nftables.ChainTypeNAT, hookPrerouting(), priorityDstNAT(), rules}
 }
 
 func forward(cfg Config) Chain {

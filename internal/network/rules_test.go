@@ -31,8 +31,9 @@ func TestRenderGolden(t *testing.T) {
 	}
 	rulesets := map[string]Ruleset{
 		"default": Render(testConfig()), "other": Render(other),
-		"port":  RenderPort(TapName("0123456789ab"), netip.MustParseAddr("172.16.0.5")),
-		"block": RenderBlock(addrs), "block_nothing": RenderBlock(nil),
+		"host_ports": Render(testConfig(), HostPort{netip.MustParseAddr(addrA), 5432, 40001}, HostPort{netip.MustParseAddr(addrB), 80, 40002}),
+		"port":       RenderPort(TapName("0123456789ab"), netip.MustParseAddr("172.16.0.5")),
+		"block":      RenderBlock(addrs), "block_nothing": RenderBlock(nil),
 	}
 	for name, rules := range rulesets {
 		t.Run(name, func(t *testing.T) {

@@ -182,7 +182,7 @@ func TestRulesReadBack(t *testing.T) {
 	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.7")}
 	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: tapA}, PeerName: "peer"}))
 	for _, rules := range []Ruleset{
-		Render(testConfig()), RenderPort(tapA, netip.MustParseAddr(addrA)), RenderBlock(addrs), RenderBlock(nil),
+		Render(testConfig()), Render(testConfig(), HostPort{addrs[0], 5432, 40001}), RenderPort(tapA, netip.MustParseAddr(addrA)), RenderBlock(addrs), RenderBlock(nil),
 	} {
 		must(t, rules.apply())
 		out, err := exec.Command(nft, "list", "table", rules.Family.name, rules.Table).CombinedOutput()

@@ -48,7 +48,7 @@ func (n *Network) warning(c *nftables.Chain) string {
 	case *nftables.ChainHookInput:
 		return fmt.Sprintf("the firewall (table %s, chain %s) drops incoming packets unless a rule accepts them, so VMs may not reach banger's DNS; "+
 			"accept udp and tcp port %d from %s to %s there",
-			c.Table.Name, c.Name, dnsPort, b, n.config().Gateway)
+			c.Table.Name, c.Name, DNSPort, b, n.config().Gateway)
 	default:
 		return ""
 	}

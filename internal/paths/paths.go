@@ -133,6 +133,10 @@ func (l Layout) NamespaceHolder() string { return filepath.Join(l.Runtime, "name
 // or given up.
 func (l Layout) NamespaceLock() string { return filepath.Join(l.Runtime, "namespace.lock") }
 
+// NamespaceHostDial is the socket by which what is inside the user's namespaces
+// connects to the host's loopback.
+func (l Layout) NamespaceHostDial() string { return filepath.Join(l.Runtime, "hostdial.sock") }
+
 // NamespaceResolvConf is /etc/resolv.conf inside the user's namespaces where
 // the host's would not work there.
 func (l Layout) NamespaceResolvConf() string { return filepath.Join(l.Runtime, "resolv.conf") }

@@ -113,14 +113,19 @@ var errReplaced = errors.New("the namespaces have another keeper")
 // gone or ctx ends. block is the program that Keep runs inside, with all of
 // the host's addresses as further arguments; it lets nothing reach them.
 //
+// Meanwhile dial connects DialHost's callers to the host.
+//
 // It is a process of its own, since bangerd is inside and VMs outlive bangerd.
-func Keep(ctx context.Context, layout paths.Layout, log *slog.Logger, block []string) error {
+func Keep(ctx context.Context, layout paths.Layout, log *slog.Logger, block []string, dial Dial) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	unix.CloseOnExec(readyFD)
 	report := os.NewFile(readyFD, "ready")
 	k := &keeper{layout: layout, log: log, block: block, stop: stop, moved: make(chan struct{}, 1)}
 	changes, err := k.begin(ctx)
+	if err == nil {
+		err = serveHostDial(ctx, layout, dial)
+	}
 	said := ready
 	if err != nil {
 		said = err.Error()

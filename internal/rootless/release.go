@@ -34,7 +34,7 @@ func Release(ctx context.Context, layout paths.Layout) error {
 	if err := s.end(ctx); err != nil {
 		return err
 	}
-	for _, file := range []string{layout.NamespaceHolder(), layout.NamespaceResolvConf()} {
+	for _, file := range []string{layout.NamespaceHolder(), layout.NamespaceResolvConf(), layout.NamespaceHostDial()} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("forget the namespaces: %w", err)
 		}

@@ -111,7 +111,7 @@ func keepAsTest() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	return Keep(ctx, layout, slog.New(slog.NewTextHandler(os.Stderr, nil)), []string{exe, blockArg})
+	return Keep(ctx, layout, slog.New(slog.NewTextHandler(os.Stderr, nil)), []string{exe, blockArg}, network.DialLoopback)
 }
 
 func parseAddrs(args []string) []netip.Addr {

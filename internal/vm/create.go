@@ -77,6 +77,7 @@ func (m *Manager) plan(ctx context.Context, req api.CreateVM) (Record, Workspace
 		RealRoot:  req.RealRoot,
 		Temporary: req.Temporary,
 		Env:       req.Env,
+		HostPorts: req.HostPorts,
 		CreatedAt: time.Now().UTC(),
 		Doomed:    true,
 	}

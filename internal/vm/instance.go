@@ -17,16 +17,17 @@ import (
 
 // instance is one run of a VM: from its VMM's start (or adoption) to its end.
 type instance struct {
-	manager *Manager
-	id      string
-	name    string
-	ip      netip.Addr
-	driver  vmm.Driver
-	machine vmm.Machine
-	ready   chan struct{} // closed once the guest's init has finished
-	gone    chan struct{} // closed once the end is written down and cleaned up
-	jumped  chan struct{} // holds one value after a jump of the host's clock
-	offline string        // why it has no network, if it hasn't; guarded by Manager.mu
+	manager   *Manager
+	id        string
+	name      string
+	ip        netip.Addr
+	hostPorts []uint16
+	driver    vmm.Driver
+	machine   vmm.Machine
+	ready     chan struct{} // closed once the guest's init has finished
+	gone      chan struct{} // closed once the end is written down and cleaned up
+	jumped    chan struct{} // holds one value after a jump of the host's clock
+	offline   string        // why it has no network, if it hasn't; guarded by Manager.mu
 
 	ctx    context.Context // ends with the machine or with bangerd
 	cancel context.CancelCauseFunc
@@ -41,7 +42,7 @@ var (
 func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *instance {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	inst := &instance{
-		manager: m, id: rec.ID, name: rec.Name, ip: rec.IP, driver: driver, machine: machine,
+		manager: m, id: rec.ID, name: rec.Name, ip: rec.IP, hostPorts: rec.HostPorts, driver: driver, machine: machine,
 		ready: make(chan struct{}), gone: make(chan struct{}), jumped: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel,
 	}

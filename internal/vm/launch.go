@@ -73,15 +73,27 @@ func (m *Manager) connect(ctx context.Context, rec Record, u *undo.Stack, ph *ph
 		if rec, err = m.records.readdress(ctx, rec, m.cfg.Network.Hosts()); err != nil {
 			return err
 		}
-		return m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP)
+		return m.attach(ctx, rec)
 	})
 	return rec, err
+}
+
+// attach connects a VM to the network and opens the ports of the host that it was
+// given. The caller holds netMu.
+func (m *Manager) attach(ctx context.Context, rec Record) error {
+	if err := m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP); err != nil {
+		return err
+	}
+	return m.cfg.Network.SetHostPorts(ctx, rec.IP, rec.HostPorts)
 }
 
 // disconnect removes the tap, and the whole network with the last one.
 func (m *Manager) disconnect(ctx context.Context, rec Record) error {
 	m.netMu.Lock()
 	defer m.netMu.Unlock()
+	if err := m.cfg.Network.SetHostPorts(ctx, rec.IP, nil); err != nil {
+		return err
+	}
 	if err := m.cfg.Network.DetachTap(ctx, network.TapName(rec.ID)); err != nil {
 		return err
 	}

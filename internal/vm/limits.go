@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/network"
 )
 
 // The least that a guest boots with: Debian's kernel, the initramfs and systemd
@@ -38,9 +39,30 @@ func checkLimits(rec Record) error {
 		return api.Errorf(api.CodeInvalid, "%d MiB are no size for swap", swap>>20).
 			WithHint("choose 1 MiB to 1 TiB, or none")
 	}
+	if err := checkHostPorts(rec.HostPorts); err != nil {
+		return err
+	}
 	for name := range rec.Env {
 		if !envSyntax.MatchString(name) {
 			return api.Errorf(api.CodeInvalid, "%q can't be the name of an environment variable", name)
+		}
+	}
+	return nil
+}
+
+// maxHostPorts bounds the ports of the host that a VM is given.
+const maxHostPorts = 64
+
+func checkHostPorts(ports []uint16) error {
+	if len(ports) > maxHostPorts {
+		return api.Errorf(api.CodeInvalid, "%d ports of the host are more than the %d that a VM can have", len(ports), maxHostPorts)
+	}
+	for _, port := range ports {
+		switch port {
+		case 0:
+			return api.Errorf(api.CodeInvalid, "0 can't be a port of the host")
+		case network.DNSPort:
+			return api.Errorf(api.CodeInvalid, "port %d of the host can't be opened: it is that of banger's own DNS server", port)
 		}
 	}
 	return nil

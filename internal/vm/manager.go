@@ -52,6 +52,9 @@ type Network interface {
 	MendTap(ctx context.Context, name string, addr netip.Addr) (open bool, err error)
 	// Watch tells of changes after which it may be worth while to call them.
 	Watch(ctx context.Context) (<-chan struct{}, error)
+	// SetHostPorts lets the VM that has addr connect to these ports of the host,
+	// and to no others any more.
+	SetHostPorts(ctx context.Context, addr netip.Addr, ports []uint16) error
 	// Taps are this bangerd's.
 	Taps(ctx context.Context) ([]string, error)
 	// Claim makes these taps this bangerd's if they are nobody's.

@@ -197,6 +197,7 @@ type fakeNetwork struct {
 	subnet  netip.Prefix          // zero: 172.16.0.0/29
 	guarded map[string]netip.Addr // by tap
 	closed  map[string]bool       // taps that no VMM has open
+	ports   map[netip.Addr][]uint16
 	fail    error
 	blind   error         // of Taps
 	changes chan struct{} // what Watch returns
@@ -264,6 +265,19 @@ func (n *fakeNetwork) harm(change func()) {
 	change()
 	n.mu.Unlock()
 	n.changes <- struct{}{}
+}
+
+func (n *fakeNetwork) SetHostPorts(_ context.Context, addr netip.Addr, ports []uint16) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ports == nil {
+		n.ports = make(map[netip.Addr][]uint16)
+	}
+	delete(n.ports, addr)
+	if len(ports) > 0 {
+		n.ports[addr] = ports
+	}
+	return nil
 }
 
 func (n *fakeNetwork) Taps(context.Context) ([]string, error) {
@@ -335,6 +349,8 @@ func TestRefusedRequestsLeaveNothing(t *testing.T) {
 		{"huge memory", api.CreateVM{MemoryMiB: 1 << 30}, api.ErrInvalid},
 		{"vcpus", api.CreateVM{VCPUs: 1000}, api.ErrInvalid},
 		{"disk", api.CreateVM{DiskBytes: 1}, api.ErrInvalid},
+		{"host port", api.CreateVM{HostPorts: []uint16{53}}, api.ErrInvalid},
+		{"host ports", api.CreateVM{HostPorts: make([]uint16, 65)}, api.ErrInvalid},
 		{"env", api.CreateVM{Env: map[string]string{"a b": ""}}, api.ErrInvalid},
 	}
 	w := newWorld(t)

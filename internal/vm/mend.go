@@ -100,6 +100,9 @@ func (m *Manager) mend(ctx context.Context, inst *instance) {
 			m.log.Info("a VM has its network again", "vm", inst.name)
 		}
 	}
+	if err == nil {
+		err = m.cfg.Network.SetHostPorts(ctx, inst.ip, inst.hostPorts)
+	}
 	if errors.Is(err, vmm.ErrGone) || ctx.Err() != nil {
 		return
 	}

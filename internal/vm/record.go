@@ -32,6 +32,7 @@ type Record struct {
 	RealRoot  bool  // its root is a copy of the image
 	Temporary bool  // it stays Doomed
 	Env       map[string]string
+	HostPorts []uint16 // of the host, which it may connect to
 	// ImageConfig is how the image's publisher wants programs to run; nil for
 	// images that say nothing of that.
 	ImageConfig *api.ImageConfig

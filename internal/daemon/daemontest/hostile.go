@@ -52,6 +52,8 @@ func fillHostile(v reflect.Value) {
 		v.SetString(HostileText)
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Uint16:
+		v.SetUint(5432)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(1)
 	case reflect.Pointer:
