@@ -29,6 +29,7 @@ func writeIdentity(root *rootDir, config guest.BootConfig, systemd, firstBoot bo
 		{"machine id", func() error { return writeMachineID(root, firstBoot) }},
 		{"authorized keys", func() error { return writeAuthorizedKeys(root, config.AuthorizedKeys) }},
 		{"environment", func() error { return writeEnvironment(root, config.Env) }},
+		{"proxy", func() error { return writeProxy(root, config.Env, systemd) }},
 		{"network units", func() error { return keepNetworkManagersOff(root, config.MAC, systemd) }},
 	}
 	for _, step := range steps {

@@ -202,6 +202,9 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 	if err := moveMounts(root); err != nil {
 		return none, err
 	}
+	if err := trust(root, config.CACerts, runIn(newRoot)); err != nil {
+		warnings = append(warnings, fmt.Sprintf("the guest may not trust all of the host's certificate authorities: %v", err))
+	}
 	if init == "" { // as an init would
 		if err := unix.Mount("cgroup2", filepath.Join(newRoot, "sys/fs/cgroup"), "cgroup2", unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
 			return none, fmt.Errorf("mount the control groups: %w", err)

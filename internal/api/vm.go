@@ -70,6 +70,7 @@ type CreateVM struct {
 	SwapBytes int64             `json:"swap_bytes,omitempty"` // 0: none
 	Env       map[string]string `json:"env,omitempty"`        // set in every session and command
 	HostPorts []uint16          `json:"host_ports,omitempty"` // of the host's loopback, which it reaches as host.banger.internal
+	CACerts   string            `json:"ca_certs,omitempty"`   // PEM, of authorities that the guest is to trust besides its own
 	NoStart   bool              `json:"no_start,omitempty"`   // record and disk only
 	Nested    bool              `json:"nested,omitempty"`     // a processor that can run VMs itself (QEMU only)
 	RealRoot  bool              `json:"real_root,omitempty"`  // a copy of the image as root, in place of an overlay

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"os"
 	"slices"
 	"time"
 
@@ -26,6 +28,8 @@ type machineOptions struct {
 	real   bool
 	env    envFlag
 	ports  []int
+	cas    []string
+	proxy  bool
 	timing bool
 }
 
@@ -42,7 +46,10 @@ func (o *machineOptions) addFlags(cmd *cobra.Command, e *env) {
 	f.BoolVar(&o.nested, "nested", false, "give it a processor that can run VMs itself (QEMU only)")
 	f.BoolVar(&o.real, "real-root", false, "copy the image to the disk at the first start, for what doesn't work on an overlay")
 	f.VarP(&o.env, "env", "e", "set a variable in every session and command; without =VALUE, the value it has here (repeatable)")
-	f.IntSliceVar(&o.ports, "host-port", nil, "let it connect to this TCP port of the host's localhost, as host.banger.internal (repeatable)")
+	f.IntSliceVar(&o.ports, "host-port", nil, "let it connect to this TCP `PORT` of the host's localhost, as host.banger.internal (repeatable)")
+	f.StringArrayVar(&o.cas, "ca-certs", nil, "let it trust the authorities in a `FILE` of PEM, or those that were added to this host's store (repeatable)")
+	f.Lookup("ca-certs").NoOptDefVal = hostCAs
+	f.BoolVar(&o.proxy, "proxy", false, "let it use the proxies that http_proxy and the like name here")
 	f.BoolVar(&o.timing, "timing", false, "print what each phase took")
 	for _, name := range []string{"name", "vcpus", "memory", "disk", "swap", "env", "host-port"} {
 		completeFlag(cmd, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp))
@@ -57,6 +64,13 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 	}
 	if o.memory.bytes%(1<<20) != 0 {
 		return api.CreateVM{}, api.Errorf(api.CodeInvalid, "--memory must be a whole number of MiB")
+	}
+	if err := o.useProxy(); err != nil {
+		return api.CreateVM{}, err
+	}
+	cas, err := readCACerts(o.cas, hostCADirs)
+	if err != nil {
+		return api.CreateVM{}, err
 	}
 	ports := make([]uint16, len(o.ports))
 	for i, port := range o.ports {
@@ -75,8 +89,24 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		Nested:    o.nested,
 		RealRoot:  o.real,
 		Env:       o.env.values,
+		CACerts:   cas,
 		HostPorts: slices.Compact(slices.Sorted(slices.Values(ports))),
 	}, nil
+}
+
+// useProxy adds what --proxy stands for. A variable of --env counts for more.
+func (o *machineOptions) useProxy() error {
+	if !o.proxy {
+		return nil
+	}
+	env, ports, err := proxyEnv(os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	maps.Copy(env, o.env.values)
+	o.env.values = env
+	o.ports = append(o.ports, ports...)
+	return nil
 }
 
 func newVMCreate(e *env) *cobra.Command {

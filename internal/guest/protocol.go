@@ -93,10 +93,14 @@ type BootConfig struct {
 	WorkDir        string            `json:"work_dir,omitempty"`    // made if it is missing: an image's working directory
 	Files          []File            `json:"files,omitempty"`       // written into the root, e.g. credentials
 	KeepFiles      []string          `json:"keep_files,omitempty"`  // of an earlier boot's Files: these stay, others that are no longer in Files are removed
+	CACerts        string            `json:"ca_certs,omitempty"`    // PEM, of authorities that the guest is to trust
 	InstallSSH     bool              `json:"install_ssh,omitempty"` // see that an OpenSSH server is installed and runs
 	Time           time.Time         `json:"time"`                  // the host's clock
 	Entropy        []byte            `json:"entropy"`               // seed for the guest's random numbers
 }
+
+// PEMCertificate is the type of certificates in PEM.
+const PEMCertificate = "CERTIFICATE"
 
 // File is written at every boot.
 type File struct {

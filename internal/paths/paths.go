@@ -168,6 +168,9 @@ func (l Layout) VMConsole(id string) string { return filepath.Join(l.VMDir(id), 
 // VMKnownHosts holds a VM's SSH host key in OpenSSH's known_hosts format.
 func (l Layout) VMKnownHosts(id string) string { return filepath.Join(l.VMDir(id), "known_hosts") }
 
+// VMCACerts holds the certificates of authorities that the guest is to trust.
+func (l Layout) VMCACerts(id string) string { return filepath.Join(l.VMDir(id), "ca-certs.pem") }
+
 // VMsRuntimeDir holds a directory of sockets per VM.
 func (l Layout) VMsRuntimeDir() string { return filepath.Join(l.Runtime, "vm") }
 

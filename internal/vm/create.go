@@ -39,7 +39,7 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 		return api.VM{}, err
 	}
 	defer m.end(rec.ID)
-	if err := m.makeFiles(ctx, rec, ph); err != nil { // directory, disk, known_hosts
+	if err := m.makeFiles(ctx, rec, req.CACerts, ph); err != nil { // directory, disk, known_hosts
 		return api.VM{}, err
 	}
 	var inst *instance
@@ -91,6 +91,9 @@ func (m *Manager) plan(ctx context.Context, req api.CreateVM) (Record, Workspace
 		}
 	}
 	if err := checkLimits(rec); err != nil {
+		return rec, nil, err
+	}
+	if err := checkCACerts(req.CACerts); err != nil {
 		return rec, nil, err
 	}
 	pair, err := sshkey.Generate("")
@@ -169,7 +172,7 @@ func (m *Manager) claim(ctx context.Context, rec Record, img image.Image, u *und
 }
 
 // makeFiles makes what a VM keeps while it is stopped.
-func (m *Manager) makeFiles(ctx context.Context, rec Record, ph *phases) error {
+func (m *Manager) makeFiles(ctx context.Context, rec Record, caCerts string, ph *phases) error {
 	return ph.run("disk", "making the disk", func() error {
 		if err := os.MkdirAll(m.cfg.Layout.VMDir(rec.ID), 0o700); err != nil {
 			return fmt.Errorf("create the VM's directory: %w", err)
@@ -177,6 +180,11 @@ func (m *Manager) makeFiles(ctx context.Context, rec Record, ph *phases) error {
 		line := hostAlias(rec) + " " + rec.HostPub + "\n"
 		if err := os.WriteFile(m.cfg.Layout.VMKnownHosts(rec.ID), []byte(line), 0o600); err != nil {
 			return fmt.Errorf("write known_hosts: %w", err)
+		}
+		if caCerts != "" {
+			if err := os.WriteFile(m.cfg.Layout.VMCACerts(rec.ID), []byte(caCerts), 0o600); err != nil {
+				return fmt.Errorf("write the CA certificates: %w", err)
+			}
 		}
 		return makeDisk(ctx, m.cfg.Layout.VMDisk(rec.ID), rec.DiskBytes, m.log)
 	})

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -293,6 +294,10 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 	if err != nil {
 		return guest.BootConfig{}, err
 	}
+	caCerts, err := os.ReadFile(m.cfg.Layout.VMCACerts(rec.ID))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return guest.BootConfig{}, fmt.Errorf("read the CA certificates: %w", err)
+	}
 	entropy := make([]byte, 64)
 	_, _ = rand.Read(entropy) // never fails, see crypto/rand
 	return guest.BootConfig{
@@ -311,6 +316,7 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 		AuthorizedKeys: []string{m.cfg.UserKey.Public},
 		HostKey:        rec.HostKey,
 		Env:            environment(rec),
+		CACerts:        string(caCerts),
 		// Container images have a configuration, and no sshd.
 		InstallSSH: a.image.Config != nil,
 		WorkDir:    workingDir(a.image),

@@ -1,11 +1,15 @@
 package vm
 
 import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/network"
 )
 
@@ -45,6 +49,26 @@ func checkLimits(rec Record) error {
 	for name := range rec.Env {
 		if !envSyntax.MatchString(name) {
 			return api.Errorf(api.CodeInvalid, "%q can't be the name of an environment variable", name)
+		}
+	}
+	return nil
+}
+
+// maxCACerts bounds what a guest is to trust, in bytes.
+const maxCACerts = 1 << 20
+
+// checkCACerts wants PEM of certificates; whose they are is the user's affair.
+func checkCACerts(text string) error {
+	if len(text) > maxCACerts {
+		return api.Errorf(api.CodeInvalid, "the CA certificates have %d KiB; %d are allowed", len(text)>>10, maxCACerts>>10)
+	}
+	for rest, n := []byte(text), 1; len(bytes.TrimSpace(rest)) > 0; n++ {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil || block.Type != guest.PEMCertificate {
+			return api.Errorf(api.CodeInvalid, "CA certificate %d is no certificate in PEM", n)
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return api.Errorf(api.CodeInvalid, "CA certificate %d: %v", n, err)
 		}
 	}
 	return nil
