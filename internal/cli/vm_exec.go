@@ -3,8 +3,10 @@ package cli
 import (
 	"cmp"
 	"context"
+	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"banger/internal/api"
 	"banger/internal/session"
@@ -17,6 +19,7 @@ type execOptions struct {
 	dir         string
 	user        string
 	env         envFlag
+	agent       bool
 }
 
 func newVMExec(e *env) *cobra.Command {
@@ -33,6 +36,7 @@ Flags go before the VM's name.`,
 		Example: `  banger vm exec web -- uname -a
   banger vm exec -t web top
   banger vm exec -w /etc web -- sh -c 'cat *.conf | wc -l'
+  banger vm exec -A web -- git push
   tar c . | banger vm exec web -- tar x -C /srv`,
 		Args:              args(2, -1, "[flags] VM -- COMMAND [ARG...]"),
 		ValidArgsFunction: completeVMs(e, 1, api.StateRunning),
@@ -46,6 +50,7 @@ Flags go before the VM's name.`,
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass the input on (always done)")
 	f.StringVarP(&o.dir, "cwd", "w", "", "directory to start in (default: the workspace, the image's, or the home directory)")
 	f.StringVarP(&o.user, "user", "u", "", "user to run it as (default: the image's, but root where there is a workspace)")
+	addForwardAgent(f, &o.agent)
 	f.VarP(&o.env, "env", "e", "set a variable; without =VALUE, the value it has here (repeatable)")
 	return cmd
 }
@@ -67,5 +72,20 @@ func runVMExec(ctx context.Context, e *env, o execOptions, name string, command 
 		User:    cmp.Or(o.user, commandUser(vm)),
 		Env:     o.env.values,
 		TTY:     o.tty,
+
+		ForwardAgent: forwardsAgent(e, o.agent),
 	})
+}
+
+func addForwardAgent(f *pflag.FlagSet, value *bool) {
+	f.BoolVarP(value, "forward-agent", "A", false, "let it use your SSH agent, for git push and signed commits (so can all of the VM meanwhile)")
+}
+
+// forwardsAgent says so if there is no agent to forward.
+func forwardsAgent(e *env, asked bool) bool {
+	if asked && os.Getenv("SSH_AUTH_SOCK") == "" {
+		e.notice("banger: there is no SSH agent to forward: SSH_AUTH_SOCK is not set")
+		return false
+	}
+	return asked
 }

@@ -33,6 +33,7 @@ type runOptions struct {
 	machine machineOptions
 	rm      bool
 	tty     bool
+	agent   bool
 	branch  string
 	from    string
 	leave   bool     // what isn't committed
@@ -94,6 +95,7 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.rm, "rm", false, "delete the VM when the shell or command has ended")
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal")
+	addForwardAgent(f, &o.agent)
 	f.StringVar(&o.entrypoint, "entrypoint", "", "program to put before the command instead of the image's entrypoint; '' for none")
 	f.StringVar(&o.guest, "guest-path", "", "where the repository goes in the VM (default: /root/repo)")
 	f.StringVar(&o.branch, "branch", "", "check out a new branch of this name in the VM (needs a PATH)")
@@ -177,7 +179,9 @@ func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
 	} else {
 		defer farewell(ctx, e, vm)
 	}
-	return enter(ctx, e, vm, o.session(e, vm))
+	options := o.session(e, vm)
+	options.ForwardAgent = forwardsAgent(e, o.agent)
+	return enter(ctx, e, vm, options)
 }
 
 // session says what to run in the VM, and how.

@@ -305,6 +305,7 @@ func (r *repository) config(purpose configFor) []byte {
 		setting{section: "core", name: "trustctime", value: "false"},
 		setting{section: "core", name: "checkstat", value: "minimal"},
 	)
+	settings = append(settings, r.signingSettings()...)
 	return renderSettings(settings)
 }
 

@@ -69,6 +69,7 @@ func TestGoldenImage(t *testing.T) {
 		if got != "entry\n/built" {
 			t.Errorf("docker run: %q", got)
 		}
+		h.testSignedCommits(t, "golden")
 		// OpenSSH's server makes its host key at the first connection, and lets
 		// banger's key in, and no password.
 		if got := in("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null | wc -l"); got != "1" {

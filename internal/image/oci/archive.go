@@ -18,6 +18,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/image/oci/flatten"
+	"banger/internal/regularfile"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -81,7 +82,7 @@ func IsArchive(path string) bool {
 	if isDir(path) {
 		return true
 	}
-	f, err := os.Open(path)
+	f, err := regularfile.Open(path, 0)
 	if err != nil {
 		return false
 	}
@@ -112,7 +113,7 @@ func isDir(path string) bool {
 // unpacked returns the path of the archive without its compression, if it has
 // one.
 func unpacked(ctx context.Context, w wanted, archive, dir string, most int64) (_ string, err error) {
-	f, err := os.Open(archive)
+	f, err := regularfile.Open(archive, 0)
 	if err != nil {
 		return "", fmt.Errorf("open the archive: %w", err)
 	}
@@ -205,7 +206,7 @@ type tarFiles struct {
 // listTar finds the files. Of several with the same name the last one counts,
 // as in an extraction.
 func listTar(ctx context.Context, w wanted, file string) (*tarFiles, error) {
-	f, err := os.Open(file)
+	f, err := regularfile.Open(file, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}
@@ -298,7 +299,7 @@ func (a *archive) read(name string, limit int64) ([]byte, error) {
 	if s.size > limit {
 		return nil, a.invalid("%q in it has %d bytes", name, s.size)
 	}
-	f, err := os.Open(s.path)
+	f, err := regularfile.Open(s.path, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}

@@ -219,6 +219,16 @@ func TestIsArchive(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if IsArchive(pipe) { // nor does it wait for somebody to write
+		t.Error("a pipe is no archive")
+	}
+	if _, err := Load(t.Context(), pipe, LoadOptions{}); err == nil {
+		t.Error("a pipe was read")
+	}
 	if !IsArchive(t.TempDir()) || IsArchive(filepath.Join(t.TempDir(), "none")) {
 		t.Error("directories are archives, what isn't there is none")
 	}
