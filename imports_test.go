@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/filelock", "internal/hosttool"},
 
 	// Images of OCI registries: pulled, flattened, written as ext4.
-	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/room", "internal/weburl"},
+	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/regularfile", "internal/room", "internal/weburl"},
 	"internal/image/oci/flatten":   {"internal/api"},
 	"internal/image/oci/layertest": {}, // for tests only
 	"internal/image/ext4":          {"internal/api"},

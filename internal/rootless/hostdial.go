@@ -40,7 +40,7 @@ func DialHost(ctx context.Context, layout paths.Layout, port uint16) (net.Conn, 
 		return nil, fmt.Errorf("ask the keeper of the namespaces for a connection to the host: %w", err)
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, guard.Func("give up a connection to the host", func() { _ = conn.Close() }))
 	defer stop()
 	if _, err := conn.Write(binary.BigEndian.AppendUint16(nil, port)); err != nil {
 		return nil, fmt.Errorf("ask the keeper of the namespaces for a connection to the host: %w", err)
@@ -76,7 +76,7 @@ func serveHostDial(ctx context.Context, layout paths.Layout, dial Dial) error {
 		return fmt.Errorf("listen for connections to the host: %w", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // the next keeper's may be there by then
-	context.AfterFunc(ctx, func() { _ = l.Close() })
+	context.AfterFunc(ctx, guard.Func("end connections to the host", func() { _ = l.Close() }))
 	guard.Go("connect to the host", func() {
 		for ctx.Err() == nil {
 			conn, err := l.Accept()
