@@ -231,15 +231,18 @@ func TestWorkInSubmodulesGoesAlong(t *testing.T) {
 	if got := run(t, filepath.Join(guest, "modules/sub"), "rev-parse", "HEAD"); got != was {
 		t.Errorf("submodule at %s, want %s", got, was)
 	}
-	for what, change := range map[string]func(){
-		"changed":  func() { write(t, sub, "a.txt", "lost?\n") },
-		"moved on": func() { commit(t, sub, "newest") },
-		"staged":   func() { run(t, super, "add", "modules/sub") },
+	for _, step := range []struct { // each goes on from the one before
+		what   string
+		change func()
+	}{
+		{"changed", func() { write(t, sub, "a.txt", "lost?\n") }},
+		{"moved on", func() { commit(t, sub, "newest") }},
+		{"staged", func() { run(t, super, "add", "modules/sub") }},
 	} {
-		change()
+		step.change()
 		_, err := tryPush(t, api.Workspace{Path: super, Branch: "b", From: "before"})
 		if !errors.Is(err, api.ErrConflict) || !strings.Contains(err.Error(), "\nmodules/sub") {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: %v", step.what, err)
 		}
 	}
 }
