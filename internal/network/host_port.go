@@ -162,7 +162,9 @@ func (n *Network) connectToHost(conn net.Conn, port uint16) error {
 		_ = conn.Close() // ends the other way, too
 		_ = host.Close()
 	}
-	<-back
+	if err := <-back; err != nil { // the VM has seen its connection end
+		n.log.Debug("copy from the host to a VM", "port", port, "err", err)
+	}
 	return nil
 }
 
