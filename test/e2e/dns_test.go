@@ -101,7 +101,7 @@ func (h *host) listTimes(t *testing.T) string {
 }
 
 // packetsFrom is how many packets a guest has sent.
-func (h *host) packetsFrom(t *testing.T, vm string) int {
+func (h *host) packetsFrom(t testing.TB, vm string) int {
 	t.Helper()
 	n, err := strconv.Atoi(strings.TrimSpace(h.must(t, "vm", "exec", vm, "--", "sh", "-c", "cat /sys/class/net/e*/statistics/tx_packets")))
 	if err != nil {
