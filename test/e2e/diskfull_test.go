@@ -50,27 +50,26 @@ func TestDiskOfTheHostFull(t *testing.T) {
 		if vm.Driver != "qemu" {
 			t.Skip("this VMM has the guest's writes fail")
 		}
-		ballast := filepath.Join(small.home, "state", "ballast")
-		if out, err := exec.Command("fallocate", "-l", "200M", ballast).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+		ballast, little := small.occupy(t, "ballast", "190M"), small.occupy(t, "little", "10M")
 		// Both together have no room; one alone has.
 		fill := small.background(t, "vm", "exec", "full", "--", "dd", "if=/dev/zero", "of=/root/fill", "bs=1M", "count=230", "conv=fsync")
 		small.wantState(t, "full", api.StatePaused)
 		checkPaused(t, small)
+		// Enough for bangerd, which writes a little when it starts, and not for the VM.
+		free(t, little)
 		small.killDaemon(t)
 		small.wantState(t, "full", api.StatePaused)
 		checkPaused(t, small)
 		fill.wait(t) // its bangerd is gone
 
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
-		}
+		free(t, ballast)
 		small.wantState(t, "full", api.StateRunning)
 		small.must(t, "vm", "exec", "full", "--", "sh", "-c", "sync; echo kept >/root/kept; sync; test $(stat -c %s /root/fill) -gt 0")
 
+		little = small.occupy(t, "little", "10M")
 		more := small.background(t, "vm", "exec", "full", "--", "dd", "if=/dev/zero", "of=/root/more", "bs=1M", "count=800", "conv=fsync")
 		small.wantState(t, "full", api.StatePaused)
+		free(t, little)
 		small.must(t, "vm", "stop", "--force", "full")
 		if r := more.wait(t); r.exit == 0 {
 			t.Errorf("what it wrote had no room: %s%s", r.stdout, r.stderr)
@@ -79,6 +78,23 @@ func TestDiskOfTheHostFull(t *testing.T) {
 		small.create(t, "next")
 		small.must(t, "vm", "exec", "next", "--", "true")
 	})
+}
+
+// occupy takes so much of the file system with the records and disks.
+func (h *host) occupy(t *testing.T, name, size string) (path string) {
+	t.Helper()
+	path = filepath.Join(h.home, "state", name)
+	if out, err := exec.Command("fallocate", "-l", size, path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+func free(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func checkPaused(t *testing.T, h *host) {
