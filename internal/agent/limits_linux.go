@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,18 +40,30 @@ func raiseLimits(sysctl string) error {
 	return errors.Join(append(errs, raiseOpenFiles())...)
 }
 
-// raiseUnitLimits tells systemd how many files services may have open: it
-// doesn't pass on what it inherits. An image's own setting counts.
-func raiseUnitLimits(root *rootDir) error {
-	const key = "DefaultLimitNOFILE"
-	if main, err := root.readFile("/etc/systemd/system.conf"); err == nil {
-		for line := range strings.Lines(string(main)) {
-			if strings.HasPrefix(strings.TrimSpace(line), key) {
-				return nil
-			}
+// stopTimeout is how long systemd waits for a service that stops, and then for
+// what processes are left, such as a container's that is deaf to signals. The
+// host ends a VM that takes more than 90 s to go down, systemd's default for each
+// of the two.
+const stopTimeout = 30 * time.Second
+
+// setUnitDefaults tells systemd how many files services may have open, as it
+// doesn't pass on what it inherits, and how long it waits for them. An image's
+// own settings count.
+func setUnitDefaults(root *rootDir) error {
+	main, err := root.readFile("/etc/systemd/system.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	text := "# Written by banger at every boot.\n[Manager]\n"
+	for _, setting := range []struct{ key, value string }{
+		{"DefaultLimitNOFILE", fmt.Sprintf("%d:%d", leastOpenFiles, leastMostFiles)},
+		{"DefaultTimeoutStopSec", fmt.Sprintf("%.0f", stopTimeout.Seconds())},
+	} {
+		own := strings.HasPrefix(string(main), setting.key) || strings.Contains(string(main), "\n"+setting.key)
+		if !own {
+			text += setting.key + "=" + setting.value + "\n"
 		}
 	}
-	text := fmt.Sprintf("# Written by banger at every boot.\n[Manager]\n%s=%d:%d\n", key, leastOpenFiles, leastMostFiles)
 	// Its name puts it before every other file of its kind.
 	return root.writeFile("/run/systemd/system.conf.d/00-banger.conf", []byte(text), 0o644)
 }

@@ -32,28 +32,27 @@ func TestRaiseSetting(t *testing.T) {
 	}
 }
 
-func TestUnitLimits(t *testing.T) {
-	const file = "run/systemd/system.conf.d/00-banger.conf"
-	for name, test := range map[string]struct {
-		conf    string
-		written bool
-	}{
-		"no configuration": {"", true},
-		"defaults":         {"[Manager]\n#DefaultLimitNOFILE=1024:524288\n", true},
-		"the image's own":  {"[Manager]\nDefaultLimitNOFILE=4096\n", false},
+func TestUnitDefaults(t *testing.T) {
+	const files, stop = "DefaultLimitNOFILE=65536:1048576\n", "DefaultTimeoutStopSec=30\n"
+	const head = "# Written by banger at every boot.\n[Manager]\n"
+	for conf, want := range map[string]string{
+		"": head + files + stop,
+		"[Manager]\n#DefaultLimitNOFILE=1024:524288\n": head + files + stop,
+		"[Manager]\nDefaultLimitNOFILE=4096\n":         head + stop,
+		"DefaultTimeoutStopSec=5\n":                    head + files,
 	} {
 		root, dir, _ := newTestRoot(t)
-		if test.conf != "" {
-			if err := root.writeFile("/etc/systemd/system.conf", []byte(test.conf), 0o644); err != nil {
+		if conf != "" {
+			if err := root.writeFile("/etc/systemd/system.conf", []byte(conf), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := raiseUnitLimits(root); err != nil {
+		if err := setUnitDefaults(root); err != nil {
 			t.Fatal(err)
 		}
-		text, err := os.ReadFile(filepath.Join(dir, file))
-		if written := strings.Contains(string(text), "\nDefaultLimitNOFILE=65536:1048576\n"); written != test.written || (err == nil) != test.written {
-			t.Errorf("%s: %q, %v", name, text, err)
+		text, err := os.ReadFile(filepath.Join(dir, "run/systemd/system.conf.d/00-banger.conf"))
+		if err != nil || string(text) != want {
+			t.Errorf("with %q: %q, %v", conf, text, err)
 		}
 	}
 }

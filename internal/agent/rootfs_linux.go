@@ -195,7 +195,7 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 		}
 	}
 	if r.Systemd {
-		if err := raiseUnitLimits(root); err != nil {
+		if err := setUnitDefaults(root); err != nil {
 			return none, err
 		}
 	}
