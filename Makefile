@@ -24,7 +24,7 @@ export GO
 export CGO_ENABLED := 0
 export BANGER_TEST_CACHE ?= $(CACHE)/test
 
-.PHONY: help build run test unit fuzz-short fuzz e2e soak test-firecracker lint bench install clean host-packages test-packages
+.PHONY: help build run test unit fuzz-short fuzz e2e day soak test-firecracker lint bench install clean host-packages test-packages
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ fuzz: ## fuzz every parser for FUZZTIME (10m) of processor time each
 e2e: build ## run the tests that boot VMs
 	$(TEST) -tags e2e -count 1 -timeout 30m $(V) ./internal/image/...
 	$(TEST) -tags e2e -count 1 -timeout 60m -v ./test/e2e
+
+day: build test-packages ## let a VM live through a developer's day for an hour (DAY=short: once)
+	BANGER_E2E_DAY=$(or $(DAY),hour) $(TEST) -tags e2e -count 1 -timeout 0 -v -run '^TestDayInTheLife$$' ./test/e2e
 
 soak: build test-packages ## let hostile guests work beside a build for SOAKTIME (30m)
 	BANGER_SOAK=$(SOAKTIME) $(TEST) -tags e2e -count 1 -timeout 0 -v -run '^TestSoak$$' ./test/e2e

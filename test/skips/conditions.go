@@ -23,6 +23,7 @@ var conditions = map[string]func() bool{
 	"no-kvm":     func() bool { return !opens("/dev/kvm") },
 	"no-tun":     func() bool { return !opens("/dev/net/tun") || !isForAll("/dev/net/tun") },
 	"no-loop":    func() bool { return !opens("/dev/loop-control") },
+	"no-day":     func() bool { return os.Getenv("BANGER_E2E_DAY") == "" },
 	"no-soak":    func() bool { return os.Getenv("BANGER_SOAK") == "" },
 	"no-real-vm": func() bool { return os.Getenv("BANGER_TEST_KERNEL") == "" },
 	"no-firecracker": func() bool {
