@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"log/slog"
 	stdnet "net"
@@ -34,7 +33,7 @@ import (
 // that builds services and hands them to each other.
 type wired struct {
 	layout  paths.Layout
-	db      *sql.DB
+	db      *store.DB
 	network *network.Network
 	manager *vm.Manager
 	server  *daemon.Server

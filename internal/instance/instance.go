@@ -4,6 +4,7 @@
 package instance
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -105,11 +106,15 @@ func (i *Instance) Choose(bridge string, subnet netip.Prefix) error {
 	return i.Keep()
 }
 
-// Keep writes the file.
+// Keep writes the file, unless it says all that already: the disk may be full.
 func (i *Instance) Keep() error {
 	data, err := json.MarshalIndent(content{i.ID, i.seat, i.Bridge, i.Subnet}, "", "  ")
+	data = append(data, '\n')
+	if have, readErr := os.ReadFile(i.file); readErr == nil && bytes.Equal(have, data) {
+		return nil
+	}
 	if err == nil {
-		err = renameio.WriteFile(i.file, append(data, '\n'), 0o600)
+		err = renameio.WriteFile(i.file, data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keep what identifies this banger: %w", err)

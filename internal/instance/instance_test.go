@@ -117,3 +117,21 @@ func TestDamagedInstance(t *testing.T) {
 		}
 	}
 }
+
+// TestKeepWritesOnlyWhatChanged: a start has nothing to write, so that it goes well
+// on a full disk.
+func TestKeepWritesOnlyWhatChanged(t *testing.T) {
+	dir := t.TempDir()
+	i := open(t, dir)
+	before, err := os.Stat(i.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(i.file)
+	if err != nil || !os.SameFile(before, after) {
+		t.Errorf("it was written anew (%v)", err)
+	}
+}

@@ -21,21 +21,38 @@ import (
 //
 // Every commit is durable when it returns (WAL with synchronous=FULL). There is
 // one connection, so that writers queue here instead of failing as busy.
-func Open(ctx context.Context, path string, migrations []string) (*sql.DB, error) {
+//
+// Changes go through DB.Write. What that has set aside serves Open too, since
+// SQLite makes files to open a database that was closed.
+func Open(ctx context.Context, path string, migrations []string) (*DB, error) {
+	db := &DB{reserve: reserve{path: path + ".reserve"}}
+	err := db.open(ctx, path, migrations)
+	if IsFull(err) && db.reserve.release() {
+		err = db.open(ctx, path, migrations)
+	}
+	if err != nil {
+		return nil, err
+	}
+	db.reserve.make()
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, path string, migrations []string) error {
 	query := url.Values{
 		"_txlock": {"immediate"},
 		"_pragma": {"journal_mode(wal)", "synchronous(full)", "busy_timeout(10000)", "foreign_keys(on)"},
 	}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
+	opened, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return fmt.Errorf("open database %s: %w", path, err)
 	}
-	db.SetMaxOpenConns(1)
-	if err := migrate(ctx, db, migrations); err != nil {
-		_ = db.Close() // the first error tells more
-		return nil, fmt.Errorf("prepare database %s: %w", path, err)
+	opened.SetMaxOpenConns(1)
+	if err := migrate(ctx, opened, migrations); err != nil {
+		_ = opened.Close() // the first error tells more
+		return fmt.Errorf("prepare database %s: %w", path, err)
 	}
-	return db, nil
+	db.DB = opened
+	return nil
 }
 
 func migrate(ctx context.Context, db *sql.DB, migrations []string) error {

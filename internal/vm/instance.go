@@ -12,6 +12,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/guest"
+	"banger/internal/store"
 	"banger/internal/vmm"
 )
 
@@ -57,8 +58,8 @@ func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *ins
 	return inst
 }
 
-// watchEnd waits for the VMM to end, writes that down and removes what only a
-// running VM needs.
+// watchEnd waits for the VMM to end, removes what only a running VM needs and
+// writes the end down.
 func (i *instance) watchEnd() {
 	select {
 	case <-i.machine.Done():
@@ -82,13 +83,10 @@ func (i *instance) watchEnd() {
 
 	ctx := context.Background()
 	reason := i.machine.ExitReason()
-	rec, err := m.records.update(ctx, i.id, func(r *Record) {
+	err := errors.Join(m.cleanRuntime(ctx, Record{ID: i.id, IP: i.ip}), m.noteEnd(ctx, i.id, func(r *Record) {
 		rebooted = reason == vmm.Rebooted && r.mayReboot()
 		r.ended(reason)
-	})
-	if err == nil {
-		err = m.cleanRuntime(ctx, rec)
-	}
+	}))
 	if err != nil {
 		m.log.Error("clean up after a VM", "vm", i.name, "err", err)
 		return
@@ -104,6 +102,17 @@ func (r *Record) ended(reason string) {
 	}
 	r.Handle, r.Launching, r.Booted, r.Ready, r.Stopping = nil, false, false, false, false
 	r.StopReason = reason
+}
+
+// noteEnd writes down, by change, that a VM's VMM is gone. A full disk is no
+// error: no VM could be ended then, and whoever reads the record finds no VMM.
+func (m *Manager) noteEnd(ctx context.Context, id string, change func(*Record)) error {
+	_, err := m.records.update(ctx, id, change)
+	if store.IsFull(err) {
+		m.log.Warn("the end of a VM could not be noted", "err", err)
+		return nil
+	}
+	return err
 }
 
 // cleanRuntime removes what only a running VM needs.

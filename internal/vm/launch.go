@@ -127,8 +127,9 @@ func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.St
 		})
 		now := time.Now().UTC()
 		rec, err = m.records.update(ctx, rec.ID, func(r *Record) {
-			r.Launching, r.Booted, r.Ready = true, false, false
-			r.StartedAt, r.StopReason = &now, ""
+			r.ended("") // in case that the last one's end could not be noted
+			r.Launching = true
+			r.StartedAt = &now
 			r.Driver, r.Kernel = choice.Driver.Name(), a.kernel.Name
 		})
 		if err != nil {

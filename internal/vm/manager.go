@@ -4,7 +4,6 @@ package vm
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"banger/internal/kernel"
 	"banger/internal/paths"
 	"banger/internal/sshkey"
+	"banger/internal/store"
 	"banger/internal/vmm"
 )
 
@@ -92,7 +92,7 @@ type Workspace interface {
 // Config is what a Manager is made of.
 type Config struct {
 	Layout    paths.Layout
-	DB        *sql.DB // opened with Migrations
+	DB        *store.DB // opened with Migrations
 	Images    Images
 	Kernels   Kernels
 	Initramfs Initramfs

@@ -97,14 +97,10 @@ func (m *Manager) settle(ctx context.Context, rec Record) error {
 	return m.noteGone(ctx, rec, "its VMM ended while bangerd wasn't running")
 }
 
-// noteGone writes down that the VMM of a record doesn't exist any more, and
-// cleans up behind it.
+// noteGone cleans up behind a VMM that doesn't exist any more, and writes that
+// down.
 func (m *Manager) noteGone(ctx context.Context, rec Record, reason string) error {
-	rec, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended(reason) })
-	if err != nil {
-		return err
-	}
-	return errors.Join(m.cleanVMM(ctx, rec), m.cleanRuntime(ctx, rec))
+	return errors.Join(m.cleanVMM(ctx, rec), m.cleanRuntime(ctx, rec), m.noteEnd(ctx, rec.ID, func(r *Record) { r.ended(reason) }))
 }
 
 // adopt connects to the VMM of a record, if it still runs.

@@ -77,7 +77,7 @@ var Migrations = []string{
 
 // records reads and writes Records.
 type records struct {
-	db    *sql.DB
+	db    *store.DB
 	names nameIndex // of what is in db, once load was called
 }
 
@@ -98,51 +98,65 @@ func (r *records) insert(ctx context.Context, rec Record) error {
 	if err != nil {
 		return fmt.Errorf("encode record of VM %s: %w", rec.Name, err)
 	}
-	_, err = r.db.ExecContext(ctx, "INSERT INTO vms (id, name, ip, record) VALUES (?, ?, ?, ?)",
-		rec.ID, rec.Name, rec.IP.String(), string(data))
+	err = r.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO vms (id, name, ip, record) VALUES (?, ?, ?, ?)",
+			rec.ID, rec.Name, rec.IP.String(), string(data))
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("store record of VM %s: %w", rec.Name, err)
+		return fmt.Errorf("store record of VM %s: %w", rec.Name, orFull(err))
 	}
 	r.names.insert(rec)
 	return nil
 }
 
 // update applies change to the stored record and returns the result. It does
-// not heed ctx's cancellation: what has happened must be written down.
+// not heed ctx's cancellation: what has happened must be written down. change
+// may be called twice, each time with what is stored.
 func (r *records) update(ctx context.Context, id string, change func(*Record)) (Record, error) {
 	ctx = context.WithoutCancel(ctx)
-	tx, err := r.db.BeginTx(ctx, nil)
+	var rec Record
+	err := r.db.Write(ctx, func(tx *sql.Tx) (err error) {
+		if rec, err = scan(tx.QueryRowContext(ctx, "SELECT "+columns+" FROM vms WHERE id = ?", id)); err != nil {
+			return err
+		}
+		if rec.broken != nil {
+			return rec.broken
+		}
+		change(&rec)
+		data, err := json.Marshal(rec)
+		if err != nil {
+			return fmt.Errorf("encode it: %w", err)
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE vms SET record = ?, ip = ? WHERE id = ?", string(data), rec.IP.String(), id)
+		return err
+	})
 	if err != nil {
-		return Record{}, fmt.Errorf("update record of VM %s: %w", id, err)
-	}
-	defer tx.Rollback() //nolint:errcheck // after Commit it is a no-op, before it the first error counts
-	rec, err := scan(tx.QueryRowContext(ctx, "SELECT "+columns+" FROM vms WHERE id = ?", id))
-	if err == nil {
-		err = rec.broken
-	}
-	if err != nil {
-		return Record{}, fmt.Errorf("update record of VM %s: %w", id, err)
-	}
-	change(&rec)
-	data, err := json.Marshal(rec)
-	if err != nil {
-		return Record{}, fmt.Errorf("encode record of VM %s: %w", rec.Name, err)
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE vms SET record = ?, ip = ? WHERE id = ?", string(data), rec.IP.String(), id); err != nil {
-		return Record{}, fmt.Errorf("update record of VM %s: %w", rec.Name, err)
-	}
-	if err := tx.Commit(); err != nil {
-		return Record{}, fmt.Errorf("update record of VM %s: %w", rec.Name, err)
+		return Record{}, fmt.Errorf("update record of VM %s: %w", or(rec.Name, id), orFull(err))
 	}
 	return rec, nil
 }
 
 func (r *records) remove(ctx context.Context, id string) error {
-	if _, err := r.db.ExecContext(ctx, "DELETE FROM vms WHERE id = ?", id); err != nil {
-		return fmt.Errorf("remove record of VM %s: %w", id, err)
+	err := r.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM vms WHERE id = ?", id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove record of VM %s: %w", id, orFull(err))
 	}
 	r.names.remove(id)
 	return nil
+}
+
+// orFull returns err with what to do about it, if it comes of a full disk.
+func orFull(err error) error {
+	if !store.IsFull(err) {
+		return err
+	}
+	full := api.Errorf(api.CodeHost, "%s", vmm.DiskFull).
+		WithHint("free some space; banger vm stop --force and banger vm delete --force work without")
+	return fmt.Errorf("%w: %w", full, err)
 }
 
 // find looks a VM up by name or id.

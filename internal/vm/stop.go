@@ -8,6 +8,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/guest"
+	"banger/internal/store"
 	"banger/internal/undo"
 )
 
@@ -72,13 +73,17 @@ func (m *Manager) Stop(ctx context.Context, ref string, req api.StopVM, progress
 // bringDown is Stop for a VM that is reserved.
 func (m *Manager) bringDown(ctx context.Context, rec Record, force bool) error {
 	if force {
-		if err := m.endUnreached(ctx, rec); err != nil {
+		if ended, err := m.endUnreached(ctx, rec); ended || err != nil {
 			return err
 		}
 	}
-	rec, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Stopping = r.Handle != nil })
-	if err != nil || !rec.Stopping {
+	noted, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Stopping = r.Handle != nil })
+	switch {
+	case force && store.IsFull(err): // it may be this VM that takes the room
+	case err != nil || !noted.Stopping:
 		return err
+	default:
+		rec = noted
 	}
 	inst, err := m.instance(rec)
 	if err != nil {
@@ -164,7 +169,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, req api.DeleteVM) erro
 		return err
 	}
 	defer end()
-	if err := m.endUnreached(ctx, rec); err != nil {
+	if _, err := m.endUnreached(ctx, rec); err != nil {
 		return err
 	}
 	return m.discard(ctx, rec)
@@ -172,13 +177,14 @@ func (m *Manager) Delete(ctx context.Context, ref string, req api.DeleteVM) erro
 
 // discard removes whatever exists of a VM. The record goes last, marked before
 // anything else goes, so that an interrupted discard is finished at the next
-// start of bangerd.
+// start of bangerd. A full disk may prevent that mark, but not the removal, which
+// makes room.
 func (m *Manager) discard(ctx context.Context, rec Record) error {
 	if rec.broken != nil { // it can't be marked; what runs of it isn't known
 		if err := m.endVMM(ctx, rec); err != nil {
 			return err
 		}
-	} else if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = true }); err != nil {
+	} else if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = true }); err != nil && !store.IsFull(err) {
 		return err
 	}
 	if inst, err := m.instance(rec); err == nil {

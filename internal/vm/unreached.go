@@ -127,22 +127,22 @@ func (m *Manager) searchAfter(u *unreached, rec Record) {
 	}))
 }
 
-// endUnreached ends the VMM of a VM that bangerd isn't connected to. It is no
-// error if there is none.
-func (m *Manager) endUnreached(ctx context.Context, rec Record) error {
+// endUnreached ends the VMM of a VM that bangerd isn't connected to, and tells
+// whether there was one.
+func (m *Manager) endUnreached(ctx context.Context, rec Record) (bool, error) {
 	ours, err := m.takeOver(ctx, rec)
 	if err != nil || !ours {
-		return err
+		return false, err
 	}
 	if err = m.endVMM(ctx, rec); err == nil {
 		err = m.noteGone(ctx, rec, "")
 	}
 	if err != nil {
 		m.search(rec.ID, rec.Name)
-		return err
+		return false, err
 	}
 	m.mu.Lock()
 	delete(m.unreached, rec.ID)
 	m.mu.Unlock()
-	return nil
+	return true, nil
 }
