@@ -19,8 +19,9 @@ import (
 )
 
 // Create makes a VM and, unless told not to, starts it and waits for its guest.
-// On an error nothing of it remains, with one exception: if only the wait for
-// the guest timed out, the VM is kept for inspection and the error names it.
+// On an error nothing of it remains, with an exception: if only the wait for the
+// guest timed out, or the guest is held for want of space, the VM is kept and the
+// error names it.
 func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.ProgressFunc) (_ api.VM, err error) {
 	u, ph := undo.New(), newPhases(progress)
 	defer func() { err = u.Finish(err) }()
@@ -45,10 +46,10 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 	var inst *instance
 	if !req.NoStart {
 		if rec, inst, err = m.launch(ctx, rec, parts, u, ph); err != nil { // tap, VMM, boot configuration
-			return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
+			return api.VM{}, m.keepWaiting(ctx, err, rec, u)
 		}
 		if err := m.pushWorkspace(ctx, rec, inst, ws, progress, ph); err != nil { // while the guest's init works
-			return api.VM{}, err
+			return api.VM{}, givenUp(err, rec)
 		}
 	}
 	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed, r.Timing = r.Temporary || req.AutoDelete, ph.timing() })
@@ -57,7 +58,7 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 	}
 	if !req.NoStart {
 		if rec, err = m.awaitGuest(ctx, rec, inst, req.Wait, ph); err != nil {
-			return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
+			return api.VM{}, m.keepWaiting(ctx, err, rec, u)
 		}
 	}
 	return describe(rec, m.facts(rec)), nil
@@ -223,13 +224,20 @@ func (m *Manager) pushWorkspace(ctx context.Context, rec Record, inst *instance,
 	})
 }
 
-// keepOnTimeout drops the undo steps if err is no more than a wait that took
-// too long: the VM may be slow rather than broken, and its log tells more.
-func (m *Manager) keepOnTimeout(ctx context.Context, err error, rec Record, u *undo.Stack) error {
-	if !errors.Is(err, api.ErrTimeout) || rec.Temporary {
-		return err
+// keepWaiting drops the undo steps if err is no more than a wait that took too
+// long, since the VM may be slow rather than broken, and its log tells more; or if
+// the guest has booted and is held, since it goes on by itself. One that is to go
+// with its caller goes.
+func (m *Manager) keepWaiting(ctx context.Context, err error, rec Record, u *undo.Stack) error {
+	var held *heldUp
+	waits := errors.As(err, &held) && rec.Booted && !rec.Doomed
+	if !waits && (rec.Temporary || !errors.Is(err, api.ErrTimeout)) {
+		return givenUp(err, rec)
 	}
 	_ = u.Finish(nil) // drops the steps; can't fail
+	if waits {
+		return held.told
+	}
 	if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = false }); err != nil {
 		return err
 	}

@@ -2,16 +2,33 @@ package vm
 
 import (
 	"context"
+	"errors"
 
+	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/vmm"
 )
 
 // heldUp ends the work on a guest that its VMM has stopped: that may take as
 // long as the host has no space, and whoever waits is told.
-type heldUp struct{ told error }
+type heldUp struct {
+	why  string
+	told error
+}
 
 func (h *heldUp) Error() string { return h.told.Error() }
+func (h *heldUp) Unwrap() error { return h.told }
+
+// givenUp is for a call that ends a VM since it is held: nobody is to wait for that
+// one. Other errors stay as they are.
+func givenUp(err error, rec Record) error {
+	var held *heldUp
+	if !errors.As(err, &held) {
+		return err
+	}
+	return api.Errorf(api.CodeHost, "VM %q can't go on and was given up: %s", rec.Name, held.why).
+		WithHint("free some space and try again")
+}
 
 // littleSpace is how many bytes are as good as none where a VMM doesn't tell
 // that it can't write.
@@ -36,7 +53,7 @@ func (i *instance) cutWhenHeld(ctx context.Context, cancel context.CancelCauseFu
 	}
 	check := func() (why string, changed <-chan struct{}) {
 		if why, changed = holder.Held(); why != "" {
-			cancel(&heldUp{heldError("VM %q is paused: %s", Record{Name: i.name}, why)})
+			cancel(&heldUp{why, heldError("VM %q is paused: %s", Record{Name: i.name}, why)})
 		}
 		return why, changed
 	}

@@ -69,7 +69,9 @@ func TestHeldWhileWaitedFor(t *testing.T) {
 	waitFor(t, func() bool { _, err := w.Get(t.Context(), "web"); return err == nil })
 	go func() { dialled <- errorOf(w.Dial(t.Context(), "web", guest.PortSSH)) }()
 	boots[0](vmm.DiskFull)
-	wantHeld(t, "create", <-created)
+	err := <-created
+	wantHeld(t, "create", err)
+	wantGivenUp(t, err)
 	if err := <-dialled; err == nil {
 		t.Error("there was an answer")
 	}

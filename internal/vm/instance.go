@@ -182,7 +182,7 @@ func (i *instance) bound(ctx context.Context) (context.Context, context.CancelFu
 func (i *instance) explain(ctx context.Context, err error) error {
 	var held *heldUp
 	if errors.As(context.Cause(ctx), &held) {
-		return held.told
+		return held
 	}
 	if errors.Is(err, vmm.ErrGone) {
 		<-i.machine.Done() // the connection may notice before the process is reaped

@@ -134,7 +134,7 @@ func whyState(rec Record, f facts, state api.State) string {
 		return rec.StopReason
 	case f.offline != "" && (state == api.StateRunning || state == api.StateStarting):
 		return fmt.Sprintf("its network is lost (%s); unless it comes back, banger vm restart %s gives it a new one", f.offline, rec.Name)
-	case state == api.StatePaused:
+	case state == api.StatePaused, state == api.StateStopping && f.held != "":
 		return f.held + "; it goes on by itself when there is space again"
 	case f.noSpace && state == api.StateRunning:
 		return vmm.DiskFull + ": what it writes fails"

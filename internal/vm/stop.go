@@ -21,7 +21,7 @@ const (
 )
 
 // Start starts a stopped VM and waits for its guest. If that fails the VM is
-// stopped again, except after a time-out.
+// stopped again, except after a time-out or while it is held.
 func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progress api.ProgressFunc) (api.VM, error) {
 	return m.start(ctx, ref, req, nil, progress)
 }
@@ -43,10 +43,10 @@ func (m *Manager) start(ctx context.Context, ref string, req api.StartVM, yield 
 	defer parts.release()
 	rec, inst, err := m.launch(ctx, rec, parts, u, ph)
 	if err != nil {
-		return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
+		return api.VM{}, m.keepWaiting(ctx, err, rec, u)
 	}
 	if rec, err = m.awaitGuest(ctx, rec, inst, req.Wait, ph); err != nil {
-		return api.VM{}, m.keepOnTimeout(ctx, err, rec, u)
+		return api.VM{}, m.keepWaiting(ctx, err, rec, u)
 	}
 	return describe(rec, m.facts(rec)), nil
 }
@@ -77,6 +77,7 @@ func (m *Manager) bringDown(ctx context.Context, rec Record, force bool) error {
 			return err
 		}
 	}
+	stopped := rec.Stopping // by an earlier call
 	noted, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Stopping = r.Handle != nil })
 	switch {
 	case force && store.IsFull(err): // it may be this VM that takes the room
@@ -90,9 +91,16 @@ func (m *Manager) bringDown(ctx context.Context, rec Record, force bool) error {
 		return err
 	}
 	if !force {
-		asked, err := m.shutDown(ctx, rec, inst)
+		unheld, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		inst.cutWhenHeld(unheld, cancel)
+		asked, err := m.shutDown(unheld, rec, inst)
 		if err == nil {
 			return nil
+		}
+		var held *heldUp
+		if errors.As(context.Cause(unheld), &held) {
+			return m.leaveHeld(ctx, rec.ID, asked || stopped, held)
 		}
 		if ctx.Err() != nil {
 			return m.leaveStop(ctx, rec, asked)
@@ -112,6 +120,17 @@ func (m *Manager) leaveStop(ctx context.Context, rec Record, asked bool) error {
 		return err
 	}
 	return cause
+}
+
+// leaveHeld is for a stop of a guest that its VMM has stopped meanwhile: to end it
+// would lose its last writes. One that was asked goes down when it goes on.
+func (m *Manager) leaveHeld(ctx context.Context, id string, asked bool, held *heldUp) error {
+	if !asked {
+		if _, err := m.records.update(ctx, id, func(r *Record) { r.Stopping = false }); err != nil {
+			return err
+		}
+	}
+	return held.told
 }
 
 // shutDown lets the guest end by itself, so that its services and filesystems

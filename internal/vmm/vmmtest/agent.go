@@ -33,6 +33,8 @@ type Agent struct {
 	// Ready is the answer to the call of that name; an empty state means
 	// "running".
 	Ready guest.Ready
+	// OnReady is called before that answer is given.
+	OnReady func()
 
 	vm      *VM
 	started time.Time
@@ -97,6 +99,9 @@ func (a *Agent) call(request guest.Request, conn net.Conn, in io.Reader) (any, e
 	case guest.CallBoot:
 		return a.boot(request.Params)
 	case guest.CallReady:
+		if a.OnReady != nil {
+			a.OnReady()
+		}
 		ready := a.Ready
 		if ready.State == "" {
 			ready.State = "running"
