@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"internal/paths":       {},
 	"internal/undo":        {},
 	"internal/version":     {},
-	"internal/store":       {},
+	"internal/store":       {"internal/room"},
 	"internal/sshkey":      {},
 	"internal/daemonlog":   {},
 	"internal/procid":      {},
@@ -67,14 +67,14 @@ var mayImport = map[string][]string{
 	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
 
 	"internal/vmm/kvmprobe":    {"internal/api"},
-	"internal/vmm/qemu":        {"internal/api", "internal/vmm", "internal/vmm/kvmprobe", "internal/guest", "internal/guest/serialmux"},
+	"internal/vmm/qemu":        {"internal/api", "internal/room", "internal/vmm", "internal/vmm/kvmprobe", "internal/guest", "internal/guest/serialmux"},
 	"internal/vmm/firecracker": {"internal/api", "internal/guest", "internal/guest/halfclose", "internal/undo", "internal/vmm", "internal/vmm/kvmprobe"},
 	"internal/vmm/vmmtest":     {"internal/guest", "internal/procid", "internal/vmm"},
 
 	// Policy.
 	"internal/vm": {"internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",
 		"internal/guard", "internal/guest", "internal/hosttool", "internal/image", "internal/kernel",
-		"internal/network", "internal/vmm", "internal/regularfile"},
+		"internal/network", "internal/vmm", "internal/regularfile", "internal/room"},
 	"internal/workspace":   {"internal/api", "internal/guest", "internal/regularfile"},
 	"internal/session":     {"internal/api", "internal/guest"},
 	"internal/dockerbuild": {"internal/api", "internal/guest", "internal/session", "internal/regularfile"},

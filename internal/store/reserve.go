@@ -11,9 +11,10 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"banger/internal/room"
 )
 
 const (
@@ -93,8 +94,7 @@ func (r *reserve) make() {
 		r.made = true
 		return
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(filepath.Dir(r.path), &fs); err != nil || int64(fs.Bavail)*fs.Bsize < reserveRoom { //nolint:gosec // disks have less than 8 EiB
+	if free, err := room.Free(filepath.Dir(r.path)); err != nil || free < reserveRoom {
 		return
 	}
 	if err := r.fill(); err != nil {

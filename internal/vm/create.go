@@ -241,7 +241,7 @@ func (m *Manager) keepWaiting(ctx context.Context, err error, rec Record, u *und
 	if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = false }); err != nil {
 		return err
 	}
-	return timeoutError(rec, m.cfg.BootTimeout)
+	return timeoutError(rec, m.bootLimit(rec))
 }
 
 func timeoutError(rec Record, after time.Duration) error {

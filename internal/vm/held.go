@@ -6,6 +6,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/guard"
+	"banger/internal/room"
 	"banger/internal/vmm"
 )
 
@@ -41,7 +42,7 @@ func (i *instance) space() (held string, none bool) {
 		held, _ = holder.Held()
 		return held, false
 	}
-	left, err := vmm.Space(i.manager.cfg.Layout.VMDir(i.id))
+	left, err := room.Free(i.manager.cfg.Layout.VMDir(i.id))
 	return "", err == nil && left < littleSpace
 }
 

@@ -268,13 +268,18 @@ func warnGuest(progress api.ProgressFunc, warnings []string) {
 // its image first.
 const copyFactor = 4
 
+// bootLimit is how long each step of a guest's boot may take.
+func (m *Manager) bootLimit(rec Record) time.Duration {
+	if rec.RealRoot {
+		return copyFactor * m.cfg.BootTimeout
+	}
+	return m.cfg.BootTimeout
+}
+
 // talk makes a call to a booting guest, within the boot's deadline and the
 // VMM's lifetime. A time-out gives an error that matches api.ErrTimeout.
 func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call func(context.Context, *guest.Client) error) error {
-	limit := m.cfg.BootTimeout
-	if rec.RealRoot {
-		limit *= copyFactor
-	}
+	limit := m.bootLimit(rec)
 	bootCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	bootCtx, release := inst.bound(bootCtx)
@@ -364,13 +369,13 @@ func (m *Manager) awaitGuest(ctx context.Context, rec Record, inst *instance, wa
 	bounded, release := inst.bound(ctx)
 	defer release()
 	err := ph.run("ready", "waiting for the guest's init", func() error {
-		timeout := time.NewTimer(m.cfg.BootTimeout)
+		timeout := time.NewTimer(m.bootLimit(rec))
 		defer timeout.Stop()
 		select {
 		case <-inst.ready:
 			return nil
 		case <-timeout.C:
-			return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", m.cfg.BootTimeout)
+			return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", m.bootLimit(rec))
 		case <-inst.machine.Done():
 			return inst.explain(ctx, errMachineEnded)
 		case <-bounded.Done():

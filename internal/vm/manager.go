@@ -268,13 +268,21 @@ func (m *Manager) instance(rec Record) (*instance, error) {
 }
 
 func (m *Manager) facts(rec Record) facts {
+	f, inst := m.known(rec)
+	if f.alive {
+		f.held, f.noSpace = inst.space() // of a disk, which may be slow
+	}
+	return f
+}
+
+// known is the facts that memory holds, and the VM's instance if there is one.
+func (m *Manager) known(rec Record) (facts, *instance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	inst := m.running[rec.ID]
 	f := facts{alive: inst != nil && inst.alive()}
 	if f.alive {
 		f.offline = inst.offline
-		f.held, f.noSpace = inst.space()
 	}
 	if u := m.unreached[rec.ID]; u != nil {
 		f.unreached = u.reason
@@ -282,7 +290,7 @@ func (m *Manager) facts(rec Record) facts {
 	if busy := m.busy[rec.ID]; busy != nil {
 		f.operation = busy.operation
 	}
-	return f
+	return f, inst
 }
 
 func hostAlias(rec Record) string { return "banger-" + rec.ID }

@@ -54,12 +54,7 @@ func (m *Manager) keepNetwork(settled bool) {
 // mendAll puts the network of all running VMs right, and lets others in between
 // two of them.
 func (m *Manager) mendAll(ctx context.Context) {
-	err := m.mendBridge(ctx)
-	for _, inst := range m.alive() {
-		if err != nil {
-			m.noteNetwork(inst, err)
-			continue
-		}
+	for _, inst := range m.mendBridge(ctx) {
 		m.mendNow(ctx, inst)
 	}
 }
@@ -73,14 +68,24 @@ func (m *Manager) mendNow(ctx context.Context, inst *instance) {
 	}
 }
 
-// mendBridge puts right what VMs have in common, if there are any.
-func (m *Manager) mendBridge(ctx context.Context) error {
+// mendBridge puts right what VMs have in common, and returns those that have it
+// now. The others' error is noted with netMu still held: a VM that starts later
+// has seen to the bridge itself.
+func (m *Manager) mendBridge(ctx context.Context) []*instance {
 	m.netMu.Lock()
 	defer m.netMu.Unlock()
-	if len(m.alive()) == 0 {
+	alive := m.alive()
+	if len(alive) == 0 {
 		return nil
 	}
-	return m.cfg.Network.Mend(ctx)
+	err := m.cfg.Network.Mend(ctx)
+	if err == nil {
+		return alive
+	}
+	for _, inst := range alive {
+		m.noteNetwork(inst, err)
+	}
+	return nil
 }
 
 // alive are the VMs that run.

@@ -2,7 +2,9 @@ package vm
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"banger/internal/api"
 	"banger/internal/guest"
@@ -30,5 +32,22 @@ func TestRealRoot(t *testing.T) {
 	w.restart(t)
 	if _, err := w.Create(t.Context(), api.CreateVM{RealRoot: true}, nil); !errors.Is(err, api.ErrInvalid) {
 		t.Errorf("an image that is larger than the disk: %v", err)
+	}
+}
+
+// TestTimeOutOfARealRoot: what a time-out says is how long was waited.
+func TestTimeOutOfARealRoot(t *testing.T) {
+	w := newWorld(t)
+	w.config.BootTimeout = 25 * time.Millisecond
+	never := make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	w.driver = vmmtest.NewFake(func(vm *vmmtest.VM) vmmtest.Serve {
+		<-never
+		return vmmtest.NewAgent(vm).Serve
+	})
+	w.restart(t)
+	_, err := w.Create(t.Context(), api.CreateVM{Name: "slow", RealRoot: true}, nil)
+	if !errors.Is(err, api.ErrTimeout) || !strings.Contains(err.Error(), "100ms") {
+		t.Errorf("got %v", err)
 	}
 }

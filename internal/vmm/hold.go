@@ -1,10 +1,6 @@
 package vmm
 
-import (
-	"sync"
-
-	"golang.org/x/sys/unix"
-)
+import "sync"
 
 // Holder is a Machine whose VMM stops its guest where that can't go on, say for
 // want of space, and lets it go on once it can. Guests of other machines get an
@@ -47,14 +43,4 @@ func (h *Hold) Set(why string) {
 		close(h.changed)
 		h.changed = nil
 	}
-}
-
-// Space returns how many bytes can still be written to the file system of a
-// path by those who aren't root.
-func Space(path string) (int64, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return 0, err
-	}
-	return int64(fs.Bavail) * fs.Bsize, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"banger/internal/room"
 	"banger/internal/vmm"
 )
 
@@ -88,7 +89,7 @@ func (m *Machine) hasSpace() bool {
 		if drive.ReadOnly {
 			continue
 		}
-		if space, err := vmm.Space(drive.Path); err == nil && space < enoughSpace {
+		if space, err := room.Free(drive.Path); err == nil && space < enoughSpace {
 			return false
 		}
 	}
