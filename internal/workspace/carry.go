@@ -23,6 +23,7 @@ const maxListed = 10
 type carry struct {
 	work     []string             // paths that differ from HEAD in the index or the working tree, or are untracked
 	unmerged []string             // those of work that are in conflict
+	there    map[string]bool      // those of work that differ from the index in the working tree, or are untracked
 	changed  map[string]treeEntry // by path; what the other commit changes; mode is "" where it has nothing
 	modules  map[string]string    // by path; what HEAD has recorded of the submodules that it changes
 }
@@ -37,7 +38,10 @@ func planCarry(ctx context.Context, r *repository, start string) (*carry, error)
 	if err := c.readWork(ctx, r, base); err != nil {
 		return nil, err
 	}
-	return c, c.readChanges(ctx, r, base, start)
+	if err := c.readChanges(ctx, r, base, start); err != nil {
+		return nil, err
+	}
+	return c, c.leaveStaged(ctx, r)
 }
 
 // headTree is the tree of HEAD, which is empty before there is a commit.
@@ -52,6 +56,7 @@ func (r *repository) headTree(ctx context.Context) (string, error) {
 // readWork finds out what isn't committed. Submodules are not looked into by git,
 // which would do so with their own configuration.
 func (c *carry) readWork(ctx context.Context, r *repository, base string) error {
+	c.there = make(map[string]bool)
 	out, err := r.inWorktree(ctx, r.git, "status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=all")
 	if err != nil {
 		return err
@@ -68,6 +73,7 @@ func (c *carry) readWork(ctx context.Context, r *repository, base string) error 
 		if kind == "u" {
 			c.unmerged = append(c.unmerged, name)
 		}
+		c.there[name] = kind == "?" || f[1][1] != '.'
 	}
 	// With --cached nothing but the index is looked at, of submodules too.
 	out, err = r.git.output(ctx, "diff-index", "--cached", "--name-only", "-z", "--no-renames", "--ignore-submodules=none", base)
@@ -110,6 +116,49 @@ func (c *carry) readChanges(ctx context.Context, r *repository, base, start stri
 	return nil
 }
 
+// leaveStaged takes out of what the commit changes the paths that are staged just
+// as it has them: git switch leaves those alone, with what the working tree has.
+// An untracked file is in the way of a commit that has none.
+func (c *carry) leaveStaged(ctx context.Context, r *repository) error {
+	if len(c.overlap()) == 0 {
+		return nil
+	}
+	staged, err := r.index(ctx)
+	if err != nil {
+		return err
+	}
+	for name, e := range c.changed {
+		in, is := staged[name]
+		if is && in.mode == e.mode && in.id == e.id || !is && e.mode == "" && !c.there[name] {
+			delete(c.changed, name)
+			delete(c.modules, name)
+		}
+	}
+	return nil
+}
+
+// index is what is staged, by path. What is in conflict has no mode or id.
+func (r *repository) index(ctx context.Context) (map[string]treeEntry, error) {
+	out, err := r.git.output(ctx, "ls-files", "--stage", "-z")
+	if err != nil {
+		return nil, err
+	}
+	staged := make(map[string]treeEntry)
+	for _, line := range fields(out) {
+		meta, name, ok := strings.Cut(line, "\t")
+		f := strings.Fields(meta) // mode, id, stage
+		if !ok || len(f) != 3 || !filepath.IsLocal(name) {
+			return nil, fmt.Errorf("git ls-files: unexpected line %q", line)
+		}
+		e := treeEntry{path: name}
+		if f[2] == "0" {
+			e.mode, e.id = f[0], f[1]
+		}
+		staged[name] = e
+	}
+	return staged, nil
+}
+
 // check refuses work that is in the way of the commit that from names.
 func (c *carry) check(ctx context.Context, r *repository, from, tmp string) error {
 	overlap := c.overlap()
@@ -122,6 +171,8 @@ func (c *carry) check(ctx context.Context, r *repository, from, tmp string) erro
 			overlap = append(overlap, name)
 		}
 	}
+	slices.Sort(overlap)
+	overlap = slices.Compact(overlap)
 	const hint = "commit or stash it, or leave it on the host with --leave-changes"
 	switch busy := r.unfinished(); {
 	case len(c.unmerged) > 0:
@@ -158,7 +209,7 @@ func (c *carry) overlap() []string {
 }
 
 // hasWork reports whether a submodule, if it is checked out, isn't at a commit
-// or has something uncommitted.
+// or has something uncommitted, or one of its own submodules does.
 func hasWork(ctx context.Context, dir, recorded, tmp string) (bool, error) {
 	if !exists(filepath.Join(dir, ".git")) {
 		return false, nil
@@ -172,10 +223,22 @@ func hasWork(ctx context.Context, dir, recorded, tmp string) (bool, error) {
 		return true, err
 	}
 	var c carry
-	if err := c.readWork(ctx, r, head); err != nil {
+	if err := c.readWork(ctx, r, head); err != nil || len(c.work) > 0 {
+		return true, err
+	}
+	staged, err := r.index(ctx) // which is what is committed
+	if err != nil {
 		return false, err
 	}
-	return len(c.work) > 0, nil
+	for name, e := range staged {
+		if e.mode != modeSubmodule {
+			continue
+		}
+		if has, err := hasWork(ctx, filepath.Join(dir, name), e.id, tmp); has || err != nil {
+			return has, err
+		}
+	}
+	return false, nil
 }
 
 // unfinished names the operation that a repository is in the midst of, "" if
@@ -252,7 +315,8 @@ func appendCarriedParts(ctx context.Context, parts []*part, one *part, tmp strin
 }
 
 // tree is what the commit has at the paths that it changes, without those that
-// a sparse checkout leaves out.
+// a sparse checkout leaves out. What is in it of files that are new in the commit
+// is known only to a git newer than the host may have, so they are all there.
 func (c *carry) tree(ctx context.Context, r *repository, prefix, start string) (*tree, error) {
 	absent, err := r.skipped(ctx)
 	if err != nil {

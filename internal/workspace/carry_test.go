@@ -117,16 +117,27 @@ func TestWorkGoesAlong(t *testing.T) {
 			put("kept", "changed\n"), git("add", "kept"), git("mv", "kept2", "moved"), git("rm", "-q", "kept3"), put("mine", "mine\n"),
 			must(func(r string) error { return os.Chmod(filepath.Join(r, "runs"), 0o644) }),
 		}, ""},
-		"touched": {[]func(*testing.T, string){put("both", "both\n")}, ""},
+		"staged as there":          {[]func(*testing.T, string){put("both", "their side\n"), git("add", "both")}, ""},
+		"staged as there and more": {[]func(*testing.T, string){put("both", "their side\n"), git("add", "both"), put("both", "mine\n")}, ""},
+		"added as there":           {[]func(*testing.T, string){put("new/n.txt", "new\n"), git("add", "new/n.txt")}, ""},
+		"added as there, deleted": {[]func(*testing.T, string){
+			put("new/n.txt", "new\n"), git("add", "new/n.txt"), must(func(r string) error { return os.Remove(filepath.Join(r, "new/n.txt")) }),
+		}, ""},
+		"deleted as there": {[]func(*testing.T, string){git("rm", "-q", "gone", "dir/b.txt")}, ""},
+		"all as there":     {[]func(*testing.T, string){git("restore", "--source=other", "--staged", "--worktree", ".")}, ""},
+		"touched":          {[]func(*testing.T, string){put("both", "both\n")}, ""},
 
-		"modified there":       {[]func(*testing.T, string){put("a.txt", "mine\n")}, "\na.txt"},
-		"staged there":         {[]func(*testing.T, string){put("both", "mine\n"), git("add", "both")}, "\nboth"},
-		"modified, gone there": {[]func(*testing.T, string){put("gone", "mine\n")}, "\ngone"},
-		"deleted there":        {[]func(*testing.T, string){git("rm", "-q", "both")}, "\nboth"},
-		"renamed there":        {[]func(*testing.T, string){git("mv", "both", "renamed")}, "\nboth"},
-		"untracked there":      {[]func(*testing.T, string){put("new/n.txt", "mine\n")}, "\nnew/n.txt"},
-		"a file for a folder":  {[]func(*testing.T, string){put("new", "mine\n")}, "\nnew"},
-		"a folder for a file":  {[]func(*testing.T, string){put("new/n.txt/mine", "mine\n")}, "\nnew/n.txt/mine"},
+		"modified there":             {[]func(*testing.T, string){put("a.txt", "mine\n")}, "\na.txt"},
+		"staged there":               {[]func(*testing.T, string){put("both", "mine\n"), git("add", "both")}, "\nboth"},
+		"modified, gone there":       {[]func(*testing.T, string){put("gone", "mine\n")}, "\ngone"},
+		"deleted there":              {[]func(*testing.T, string){git("rm", "-q", "both")}, "\nboth"},
+		"renamed there":              {[]func(*testing.T, string){git("mv", "both", "renamed")}, "\nboth"},
+		"untracked there":            {[]func(*testing.T, string){put("new/n.txt", "mine\n")}, "\nnew/n.txt"},
+		"a file for a folder":        {[]func(*testing.T, string){put("new", "mine\n")}, "\nnew"},
+		"a folder for a file":        {[]func(*testing.T, string){put("new/n.txt/mine", "mine\n")}, "\nnew/n.txt/mine"},
+		"removed as there, kept":     {[]func(*testing.T, string){git("rm", "-q", "--cached", "gone")}, "\ngone"},
+		"removed as there, intended": {[]func(*testing.T, string){git("rm", "-q", "--cached", "gone"), git("add", "-N", "gone")}, "\ngone"},
+		"not executable there":       {[]func(*testing.T, string){put("new/script", "#!/bin/sh\n"), git("add", "new/script")}, "\nnew/script"},
 		"in conflict": {[]func(*testing.T, string){
 			put("kept", "changed\n"), git("stash", "-q"), put("kept", "otherwise\n"), git("commit", "-q", "-a", "-m", "otherwise"),
 			func(_ *testing.T, repo string) { _, _ = tryRun(repo, "stash", "apply") },
@@ -224,25 +235,51 @@ func TestWorkInSubmodulesGoesAlong(t *testing.T) {
 	run(t, super, "add", "modules/sub")
 	run(t, super, "commit", "-q", "-m", "newer submodule")
 	inner := filepath.Join(sub, "deep/inner")
+	refused := func(what string) {
+		t.Helper()
+		_, err := tryPush(t, api.Workspace{Path: super, Branch: "b", From: "before"})
+		if !errors.Is(err, api.ErrConflict) || !strings.Contains(err.Error(), "\nmodules/sub") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("untracked below it")
 	if err := os.Remove(filepath.Join(inner, "untracked")); err != nil {
 		t.Fatal(err)
 	}
+	write(t, inner, "a.txt", "lost?\n")
+	refused("changed below it")
+	run(t, inner, "checkout", "-q", "a.txt")
 	guest = push(t, api.Workspace{Path: super, Branch: "b", From: "before"})
 	if got := run(t, filepath.Join(guest, "modules/sub"), "rev-parse", "HEAD"); got != was {
 		t.Errorf("submodule at %s, want %s", got, was)
 	}
-	for _, step := range []struct { // each goes on from the one before
-		what   string
-		change func()
-	}{
-		{"changed", func() { write(t, sub, "a.txt", "lost?\n") }},
-		{"moved on", func() { commit(t, sub, "newest") }},
-		{"staged", func() { run(t, super, "add", "modules/sub") }},
-	} {
-		step.change()
-		_, err := tryPush(t, api.Workspace{Path: super, Branch: "b", From: "before"})
-		if !errors.Is(err, api.ErrConflict) || !strings.Contains(err.Error(), "\nmodules/sub") {
-			t.Errorf("%s: %v", step.what, err)
+	write(t, sub, "a.txt", "lost?\n")
+	refused("changed")
+	commit(t, sub, "newest")
+	refused("moved on")
+	run(t, super, "add", "modules/sub")
+	refused("staged")
+}
+
+// TestSubmoduleStagedAsThere: a submodule that is staged as the other commit has
+// it goes along with all that is in it.
+func TestSubmoduleStagedAsThere(t *testing.T) {
+	t.Parallel()
+	super := newSuper(t)
+	sub := filepath.Join(super, "modules/sub")
+	run(t, super, "tag", "before")
+	run(t, sub, "tag", "before")
+	commit(t, sub, "newer")
+	run(t, super, "commit", "-q", "-a", "-m", "newer submodule")
+	run(t, sub, "switch", "-q", "--detach", "before")
+	run(t, super, "add", "modules/sub")
+	write(t, sub, "b.txt", "mine\n")
+	twin := twinOf(t, super)
+	run(t, twin, "switch", "-q", "-c", "b", "before")
+	guest := push(t, api.Workspace{Path: super, Branch: "b", From: "before"})
+	for _, dir := range []string{"", "modules/sub", "modules/sub/deep/inner"} {
+		if diff := cmp.Diff(contents(t, filepath.Join(twin, dir)), contents(t, filepath.Join(guest, dir))); diff != "" {
+			t.Errorf("files of %q (-switch +guest):\n%s", dir, diff)
 		}
 	}
 }
