@@ -39,16 +39,29 @@ func (n *Network) takeSpare(name string) netlink.Link {
 		n.pool.mu.Unlock()
 		link, err := netlink.LinkByName(spare)
 		if err == nil {
-			err = netlink.LinkSetName(link, name)
+			err = n.giveSpare(link, name)
 		}
 		if err == nil {
-			link.Attrs().Name = name
 			return link
 		}
 		if !isNotFound(err) {
 			n.log.Warn("use a tap that was made ahead", "tap", spare, "err", err)
 		}
 	}
+}
+
+// giveSpare makes a VM's tap of one that was made ahead. The mark comes first: a tap
+// with a VM's name and another mark, which a crash in between would leave, is a
+// stranger's for AttachTap.
+func (n *Network) giveSpare(link netlink.Link, name string) error {
+	if err := n.mark(link); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetName(link, name); err != nil {
+		return errors.Join(err, netlink.LinkDel(link)) // it is no spare any more
+	}
+	link.Attrs().Alias, link.Attrs().Name = n.alias(), name
+	return nil
 }
 
 // fillPool makes taps ahead, in the background, until there are as many as
@@ -71,18 +84,21 @@ func (n *Network) fillPool() {
 func (n *Network) addSpare() (more bool) {
 	n.mu.Lock() // so that it can't come after Down
 	defer n.mu.Unlock()
-	name, err := n.makeSpare()
-	n.pool.mu.Lock()
-	defer n.pool.mu.Unlock()
-	if name != "" {
-		n.pool.names = append(n.pool.names, name)
-	}
-	if err != nil {
+	var name string
+	var err error
+	defer func() { // after a panic, too, or nothing would fill the pool again
+		n.pool.mu.Lock()
+		defer n.pool.mu.Unlock()
+		if name != "" {
+			n.pool.names = append(n.pool.names, name)
+		}
+		more = err == nil && name != "" && len(n.pool.names) < n.config().TapPool
+		n.pool.filling = more
+	}()
+	if name, err = n.makeSpare(); err != nil {
 		n.log.Warn("make a tap ahead", "err", err)
 	}
-	more = err == nil && name != "" && len(n.pool.names) < n.config().TapPool
-	n.pool.filling = more
-	return more
+	return more // which is known at the end
 }
 
 // makeSpare makes a tap and returns its name, or "" if the network has gone.

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/guard"
 )
 
 // poolOf is a network that makes so many taps ahead.
@@ -111,6 +114,54 @@ func TestLostSpare(t *testing.T) {
 	checkKernelState(t)
 	if got := spares(t, n); len(got) != 1 {
 		t.Errorf("made ahead: %v, want 1", got)
+	}
+}
+
+// TestSpareIsMarkedBeforeItIsNamed: bangerd may be killed at any time, and a tap
+// with a VM's name that isn't marked as a VM's would be taken for a stranger's.
+func TestSpareIsMarkedBeforeItIsNamed(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	needTun(t)
+	n := poolOf(1)
+	must(t, n.Up(t.Context()))
+	attach(t, n, tapA, addrA)
+	if got := spares(t, n); len(got) != 1 {
+		t.Fatalf("made ahead: %v, want 1", got)
+	}
+	changes, done := make(chan netlink.LinkUpdate, 1000), make(chan struct{})
+	defer close(done)
+	must(t, netlink.LinkSubscribe(changes, done))
+	attach(t, n, tapB, addrB)
+	for deadline := time.After(30 * time.Second); ; {
+		select {
+		case change := <-changes:
+			attrs := change.Attrs()
+			switch {
+			case attrs.Name != tapB:
+			case attrs.Alias != n.alias():
+				t.Fatalf("a tap of the VM's name is marked %q", attrs.Alias)
+			case attrs.RawFlags&unix.IFF_UP != 0:
+				return
+			}
+		case <-deadline:
+			t.Fatal("the tap didn't come up")
+		}
+	}
+}
+
+// TestPoolIsFilledAfterAPanic: one bug doesn't end the making of taps for good.
+func TestPoolIsFilledAfterAPanic(t *testing.T) {
+	n := poolOf(1)
+	n.pool.filling = true
+	n.cfg.Store(nil) // which makes it panic
+	err := guard.Run("make taps ahead", func() error {
+		n.addSpare()
+		return nil
+	})
+	if err == nil || n.pool.filling {
+		t.Errorf("%v; the pool is taken to be filled: %v", err, n.pool.filling)
 	}
 }
 
