@@ -65,7 +65,11 @@ func nextContent(fd int, at, size int64) (from, to int64, err error) {
 	case err != nil:
 		return 0, 0, err
 	}
-	if to, err = unix.Seek(fd, from, unix.SEEK_HOLE); err != nil {
+	to, err = unix.Seek(fd, from, unix.SEEK_HOLE)
+	switch {
+	case errors.Is(err, unix.ENXIO): // the file has just become shorter, which its reader will find out
+		return min(from, size), size, nil
+	case err != nil:
 		return 0, 0, err
 	}
 	return min(from, size), min(to, size), nil

@@ -2,9 +2,11 @@ package workspace
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -138,6 +140,41 @@ func TestHardLinksStaySo(t *testing.T) {
 		y, err := os.Stat(filepath.Join(guest, to))
 		if err != nil || !os.SameFile(x, y) || read(t, repo, from) != read(t, guest, to) {
 			t.Errorf("%s and %s: %v", from, to, err)
+		}
+	}
+}
+
+// TestHolesOfAFileThatChanges: that a file becomes shorter while its holes are
+// looked for is no error; whoever reads it then finds out.
+func TestHolesOfAFileThatChanges(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	f, err := os.Create(filepath.Join(t.TempDir(), "changes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stop := make(chan struct{})
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	defer close(stop)
+	writer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			_, err := f.WriteAt([]byte("content"), size)
+			if err := errors.Join(err, f.Truncate(0)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 100_000 {
+		if _, _, err := nextContent(int(f.Fd()), 0, size); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
