@@ -20,8 +20,8 @@ goes, never your file.`,
 		Args:              args(1, -1, "NAME..."),
 		ValidArgsFunction: completeNames(e, -1, imageNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return deleteEach(cmd.Context(), e, out, "image", args, func(name string) error {
-				return runDelete(cmd.Context(), e, api.DeleteImageRoute, name)
+			return deleteEach(cmd.Context(), e, out, "image", args, func(name string) (string, error) {
+				return name, runDelete(cmd.Context(), e, api.DeleteImageRoute, name)
 			})
 		},
 	}

@@ -17,8 +17,8 @@ func newKernelDelete(e *env) *cobra.Command {
 		Args:              args(1, -1, "NAME..."),
 		ValidArgsFunction: completeNames(e, -1, kernelNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return deleteEach(cmd.Context(), e, out, "kernel", args, func(name string) error {
-				return runDelete(cmd.Context(), e, api.DeleteKernelRoute, name)
+			return deleteEach(cmd.Context(), e, out, "kernel", args, func(name string) (string, error) {
+				return name, runDelete(cmd.Context(), e, api.DeleteKernelRoute, name)
 			})
 		},
 	}

@@ -88,10 +88,12 @@ func changeEach[T any](ctx context.Context, e *env, o outcome, words []string, c
 	return err
 }
 
-// deleteEach deletes things of one kind.
-func deleteEach(ctx context.Context, e *env, o outcome, kind string, words []string, remove func(name string) error) error {
-	return changeEach(ctx, e, o, words, func(name string) (deleted, error) {
-		if err := remove(name); err != nil {
+// deleteEach deletes things of one kind. remove returns the name of what it has
+// deleted, which may have been called something else.
+func deleteEach(ctx context.Context, e *env, o outcome, kind string, words []string, remove func(word string) (name string, err error)) error {
+	return changeEach(ctx, e, o, words, func(word string) (deleted, error) {
+		name, err := remove(word)
+		if err != nil {
 			return deleted{}, err
 		}
 		e.done("deleted %s", name)

@@ -20,8 +20,8 @@ func newVMDelete(e *env) *cobra.Command {
 		Args:              args(1, -1, "VM..."),
 		ValidArgsFunction: completeVMs(e, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return deleteEach(cmd.Context(), e, out, "vm", args, func(name string) error {
-				return runVMDelete(cmd.Context(), e, name, force)
+			return deleteEach(cmd.Context(), e, out, "vm", args, func(word string) (string, error) {
+				return runVMDelete(cmd.Context(), e, word, force)
 			})
 		},
 	}
@@ -30,7 +30,12 @@ func newVMDelete(e *env) *cobra.Command {
 	return cmd
 }
 
-func runVMDelete(ctx context.Context, e *env, name string, force bool) error {
-	_, err := call(ctx, e, api.DeleteVMRoute, api.DeleteVM{Force: force}, name)
-	return err
+// runVMDelete deletes a VM and returns its name.
+func runVMDelete(ctx context.Context, e *env, word string, force bool) (string, error) {
+	vm, err := call(ctx, e, api.GetVM, api.None{}, word)
+	if err != nil {
+		return "", err
+	}
+	_, err = call(ctx, e, api.DeleteVMRoute, api.DeleteVM{Force: force}, vm.ID)
+	return vm.Name, err
 }
