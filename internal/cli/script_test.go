@@ -98,17 +98,18 @@ func localSession(ctx context.Context, o session.Options) (session.Result, error
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // gets signals from banger only
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	if err := cmd.Start(); err != nil {
-		return session.Result{ExitCode: 127}, nil
-	}
-	done := make(chan struct{})
-	defer close(done)
+	// Who sees the command's first output sends the next signal to it.
 	var signals <-chan os.Signal
 	if o.Signals != nil {
 		var stop func()
 		signals, stop = o.Signals()
 		defer stop()
 	}
+	if err := cmd.Start(); err != nil {
+		return session.Result{ExitCode: 127}, nil
+	}
+	done := make(chan struct{})
+	defer close(done)
 	go func() {
 		for {
 			select {
