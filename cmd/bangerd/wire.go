@@ -88,12 +88,7 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 		UserKey:     userKey,
 		KeyPath:     keyPath,
 		Credentials: credentials,
-		Defaults: vm.Defaults{
-			Image:     cfg.DefaultImageName,
-			VCPUs:     cfg.DefaultVCPUs,
-			MemoryMiB: cfg.DefaultMemoryMiB,
-			DiskBytes: cfg.DefaultDiskGiB << 30,
-		},
+		Defaults:    defaults(cfg),
 		BootTimeout: time.Duration(cfg.BootTimeout),
 		Log:         log,
 	})
@@ -122,6 +117,16 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 		Log:     log,
 	})
 	return &wired{layout: layout, db: db, network: net, manager: manager, server: server}, nil
+}
+
+// defaults are what a VM has whose user doesn't say otherwise.
+func defaults(cfg config.Config) vm.Defaults {
+	return vm.Defaults{
+		Image:     cfg.DefaultImageName,
+		VCPUs:     cfg.DefaultVCPUs,
+		MemoryMiB: cfg.DefaultMemoryMiB,
+		DiskBytes: cfg.DefaultDiskGiB << 30,
+	}
 }
 
 // close lets go of the VMs, which run on.
