@@ -15,7 +15,7 @@ import (
 
 // tapPool is what is known of the taps that were made ahead: links of this
 // instance, connected to the bridge but down, that are renamed for the next VM.
-// They come after the first VM's tap and go with the last one's (docs/adr/0031).
+// They come after the first VM's tap and go with the last one's (docs/adr/0028).
 type tapPool struct {
 	mu      sync.Mutex
 	names   []string

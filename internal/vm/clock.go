@@ -25,7 +25,7 @@ const (
 
 // followClock keeps a guest's clock at the host's, in the background: it is
 // wrong after the host has slept, its clock was set, or the VMM stood still
-// (docs/adr/0026). A call waits for a guest that stands still, so that its clock
+// (docs/adr/0025). A call waits for a guest that stands still, so that its clock
 // is right soon after it goes on.
 func (i *instance) followClock() {
 	guard.Go("keep a guest's clock", func() {
