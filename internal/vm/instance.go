@@ -58,8 +58,8 @@ func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *ins
 	return inst
 }
 
-// watchEnd waits for the VMM to end, removes what only a running VM needs and
-// writes the end down.
+// watchEnd waits for the VMM to end, writes the end down, so that who sees it is
+// told why, and removes what only a running VM needs.
 func (i *instance) watchEnd() {
 	select {
 	case <-i.machine.Done():
@@ -83,10 +83,11 @@ func (i *instance) watchEnd() {
 
 	ctx := context.Background()
 	reason := i.machine.ExitReason()
-	err := errors.Join(m.cleanRuntime(ctx, Record{ID: i.id, IP: i.ip}), m.noteEnd(ctx, i.id, func(r *Record) {
+	err := m.noteEnd(ctx, i.id, func(r *Record) {
 		rebooted = reason == vmm.Rebooted && r.mayReboot()
 		r.ended(reason)
-	}))
+	})
+	err = errors.Join(err, m.cleanRuntime(ctx, Record{ID: i.id, IP: i.ip}))
 	if err != nil {
 		m.log.Error("clean up after a VM", "vm", i.name, "err", err)
 		return
