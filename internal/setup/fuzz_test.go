@@ -30,6 +30,8 @@ func FuzzArchive(f *testing.F) {
 	}
 	f.Add(release(tar.TypeReg, a.member(jailer), "../x", a.member(firecracker)), true)
 	f.Add(release(tar.TypeSymlink, a.member(jailer), a.member(firecracker)), true)
+	whole := release(tar.TypeReg, a.member(jailer))
+	f.Add(whole[:512+3], true) // within the program
 	f.Add([]byte("\x1f\x8b\x08\x00"), false)
 	f.Fuzz(func(t *testing.T, data []byte, isTar bool) {
 		if isTar {

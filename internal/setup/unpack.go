@@ -51,7 +51,12 @@ func unpack(ctx context.Context, file string, a archive, dir string) error {
 		if header.Typeflag != tar.TypeReg || header.Size > maxProgram {
 			return a.damaged(fmt.Errorf("%s is not a program", name))
 		}
-		if err := write(ctx, members, filepath.Join(dir, program)); err != nil {
+		content := &packedProgram{from: members}
+		err = write(ctx, content, filepath.Join(dir, program))
+		if content.err != nil {
+			return a.damaged(content.err)
+		}
+		if err != nil {
 			return hosttool.NoSpace(fmt.Errorf("unpack %s: %w", program, err), dir)
 		}
 		delete(missing, name)
@@ -66,6 +71,20 @@ func unpack(ctx context.Context, file string, a archive, dir string) error {
 // what it should be.
 func (a archive) damaged(err error) error {
 	return api.Errorf(api.CodeInvalid, "the archive %s can't be used: %v", a.name(), err)
+}
+
+// packedProgram is a program in an archive; it notes why it can't be read further, which isn't the writer's fault.
+type packedProgram struct {
+	from io.Reader
+	err  error
+}
+
+func (p *packedProgram) Read(b []byte) (int, error) {
+	n, err := p.from.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		p.err = err
+	}
+	return n, err
 }
 
 // write writes a program.
