@@ -29,6 +29,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte("no database"), uint16(0), uint16(len(good)-1))
 	f.Add([]byte{0xff, 0xff}, uint16(100), uint16(len(good)-1))
 	f.Add([]byte{0, 0, 0, 99}, uint16(60), uint16(len(good)-1)) // user_version
+	f.Add([]byte{0xff, 0, 0, 0}, uint16(60), uint16(len(good)-1))
 	f.Fuzz(func(t *testing.T, change []byte, at, end uint16) {
 		data := append([]byte(nil), good...)
 		copy(data[int(at)%len(data):], change)

@@ -60,6 +60,9 @@ func migrate(ctx context.Context, db *sql.DB, migrations []string) error {
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
 		return err
 	}
+	if have < 0 {
+		return fmt.Errorf("it is damaged: it says that its schema is %d", have)
+	}
 	if have > len(migrations) {
 		return fmt.Errorf("it was written by a newer banger (schema %d, this one knows %d)", have, len(migrations))
 	}
