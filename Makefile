@@ -49,7 +49,7 @@ fuzz: ## fuzz every parser for FUZZTIME (10m) of processor time each
 
 e2e: build ## run the tests that boot VMs
 	$(TEST) -tags e2e -count 1 -timeout 30m $(V) ./internal/image/...
-	$(TEST) -tags e2e -count 1 -timeout 60m -v ./test/e2e
+	$(TEST) -tags e2e -count 1 -timeout 75m -v ./test/e2e
 
 day: build test-packages ## let a VM live through a developer's day for an hour (DAY=short: once)
 	BANGER_E2E_DAY=$(or $(DAY),hour) $(TEST) -tags e2e -count 1 -timeout 0 -v -run '^TestDayInTheLife$$' ./test/e2e

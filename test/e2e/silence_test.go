@@ -47,7 +47,7 @@ func (h *host) awaitCall(t *testing.T, b *background) {
 // TestFrozenDaemon: a bangerd that is stopped keeps nobody waiting without a
 // word, and loses nothing.
 func TestFrozenDaemon(t *testing.T) {
-	inEachMode(t, func(t *testing.T, h *host) {
+	once(t, func(t *testing.T, h *host) {
 		h.create(t, "web")
 		pid := h.daemonPID(t)
 		thaw := freeze(t, pid)
