@@ -15,7 +15,7 @@ func newVMDelete(e *env) *cobra.Command {
 		Use:               "delete VM...",
 		Aliases:           []string{"rm"},
 		Short:             "Delete VMs and all they own",
-		Long:              "Delete VMs with their disks and logs. A running one is refused without --force.",
+		Long:              "Delete VMs with their disks and logs. A running one is refused without --force,\nwhich also cuts a command short that creates, starts or stops it.",
 		Example:           "  banger vm delete web db",
 		Args:              args(1, -1, "VM..."),
 		ValidArgsFunction: completeVMs(e, -1),

@@ -15,8 +15,9 @@ func newVMStop(e *env) *cobra.Command {
 		Use:   "stop VM...",
 		Short: "Stop running VMs",
 		Long: `Stop running VMs: ask the guest to shut down, and end it if it doesn't in time.
-Their disks stay. With --force they are ended at once, also while another
-command waits for the guest, and where bangerd can't reach the VMM.`,
+Their disks stay. With --force they are ended at once, also where bangerd can't
+reach the VMM; another command that creates, starts or stops them is cut short.
+A VM that wasn't created to its end is then gone.`,
 		Example:           "  banger vm stop web db",
 		Args:              args(1, -1, "VM..."),
 		ValidArgsFunction: completeVMs(e, -1, api.StateRunning, api.StateStarting, api.StateStopping, api.StatePaused, api.StateUnknown),

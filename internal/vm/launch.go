@@ -16,7 +16,6 @@ import (
 	"banger/internal/guest"
 	"banger/internal/image"
 	"banger/internal/network"
-	"banger/internal/undo"
 	"banger/internal/vmm"
 )
 
@@ -33,50 +32,39 @@ const (
 // could be lost.
 const bootAttempts = 2
 
-// launch brings a VM from stopped to booting: tap, VMM, boot configuration.
-// What it makes is taken back by u if the caller fails.
-func (m *Manager) launch(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, *instance, error) {
+// launch brings a VM from stopped to booting.
+func (b *bringUp) launch(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		connected, err := m.connect(ctx, rec, u, ph)
-		if err != nil {
-			return rec, nil, err
-		}
-		rec = connected
-		started, inst, err := m.startVMM(ctx, rec, a, u, ph)
-		if err != nil {
-			return rec, nil, err
-		}
-		rec = started
-		err = m.awaitAgent(ctx, rec, inst, ph)
+		err := b.take(ctx, b.connect, b.startVMM, b.awaitAgent)
 		if err == nil {
-			rec, err = m.bootGuest(ctx, rec, inst, a, ph)
-			return rec, inst, err
+			return b.bootGuest(ctx)
 		}
-		if inst.alive() || ctx.Err() != nil || attempt == bootAttempts {
-			return rec, nil, err
+		if b.inst == nil || b.inst.alive() || ctx.Err() != nil || attempt == bootAttempts {
+			return err
 		}
-		if err := inst.awaitGone(ctx); err != nil {
-			return rec, nil, err
+		if err := b.inst.awaitGone(ctx); err != nil {
+			return err
 		}
-		m.log.Warn("the guest died before its agent answered; it is started once more", "vm", rec.Name, "err", err)
+		b.log.Warn("the guest died before its agent answered; it is started once more", "vm", b.rec.Name, "err", err)
+		b.inst = nil
 	}
 }
 
 // connect brings the network up, if this is the first VM, and makes the tap.
-func (m *Manager) connect(ctx context.Context, rec Record, u *undo.Stack, ph *phases) (Record, error) {
-	err := ph.run("network", "connecting the network", func() (err error) {
-		m.netMu.Lock()
-		defer m.netMu.Unlock()
-		u.Add("disconnect VM "+rec.Name, func(ctx context.Context) error { return m.cleanRuntime(ctx, rec) })
-		if err := m.cfg.Network.Up(ctx); err != nil {
+func (b *bringUp) connect(ctx context.Context) error {
+	return b.phases.run("network", "connecting the network", func() (err error) {
+		b.netMu.Lock()
+		defer b.netMu.Unlock()
+		rec := b.rec
+		b.undo.Add("disconnect VM "+rec.Name, func(ctx context.Context) error { return b.cleanRuntime(ctx, rec) })
+		if err := b.cfg.Network.Up(ctx); err != nil {
 			return err
 		}
-		if rec, err = m.records.readdress(ctx, rec, m.cfg.Network.Hosts()); err != nil {
+		if b.rec, err = b.records.readdress(ctx, b.rec, b.cfg.Network.Hosts()); err != nil {
 			return err
 		}
-		return m.attach(ctx, rec)
+		return b.attach(ctx, b.rec)
 	})
-	return rec, err
 }
 
 // attach connects a VM to the network and opens the ports of the host that it was
@@ -107,45 +95,50 @@ func (m *Manager) disconnect(ctx context.Context, rec Record) error {
 
 // startVMM starts the VMM. The record says so beforehand, and holds its handle
 // as soon as there is one.
-func (m *Manager) startVMM(ctx context.Context, rec Record, a assets, u *undo.Stack, ph *phases) (Record, *instance, error) {
-	choice, err := m.cfg.Drivers.Choose(ctx, a.kernel, rec.Nested)
+func (b *bringUp) startVMM(ctx context.Context) error {
+	choice, err := b.cfg.Drivers.Choose(ctx, b.assets.kernel, b.rec.Nested)
 	if err != nil {
-		return rec, nil, err
+		return err
 	}
 	var machine vmm.Machine
-	err = ph.run("vmm", "starting "+choice.Driver.Name()+" "+choice.Why, func() error {
-		runtimeDir := m.cfg.Layout.VMRuntimeDir(rec.ID)
-		if err := os.MkdirAll(runtimeDir, 0o700); err != nil {
-			return fmt.Errorf("create the VM's socket directory: %w", err)
-		}
-		if err := m.makeSwap(rec); err != nil {
+	err = b.phases.run("vmm", "starting "+choice.Driver.Name()+" "+choice.Why, func() (err error) {
+		if err := b.prepareVMM(ctx, choice); err != nil {
 			return err
 		}
-		u.Add("note that the start failed", func(ctx context.Context) error {
-			_, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended("it could not be started") })
-			return err
-		})
-		now := time.Now().UTC()
-		rec, err = m.records.update(ctx, rec.ID, func(r *Record) {
-			r.ended("") // in case that the last one's end could not be noted
-			r.Launching = true
-			r.StartedAt = &now
-			r.Driver, r.Kernel = choice.Driver.Name(), a.kernel.Name
-		})
-		if err != nil {
-			return err
-		}
-		machine, err = choice.Driver.Start(ctx, m.spec(rec, a))
+		machine, err = choice.Driver.Start(ctx, b.spec(b.rec, b.assets))
 		return err
 	})
 	if err != nil {
-		return rec, nil, err
+		return err
 	}
 	handle := machine.Handle()
-	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Handle, r.Launching = &handle, false })
-	inst := m.track(rec, choice.Driver, machine)
-	u.Add("end the VMM of "+rec.Name, func(ctx context.Context) error { return inst.kill(ctx) })
-	return rec, inst, err
+	err = b.update(ctx, func(r *Record) { r.Handle, r.Launching = &handle, false })
+	inst := b.track(b.rec, choice.Driver, machine)
+	b.inst = inst
+	b.undo.Add("end the VMM of "+b.rec.Name, func(ctx context.Context) error { return inst.kill(ctx) })
+	return err
+}
+
+// prepareVMM makes what a VMM wants to find, and writes down that it is started.
+func (b *bringUp) prepareVMM(ctx context.Context, choice Choice) error {
+	if err := os.MkdirAll(b.cfg.Layout.VMRuntimeDir(b.rec.ID), 0o700); err != nil {
+		return fmt.Errorf("create the VM's socket directory: %w", err)
+	}
+	if err := b.makeSwap(b.rec); err != nil {
+		return err
+	}
+	id := b.rec.ID
+	b.undo.Add("note that the start failed", func(ctx context.Context) error {
+		_, err := b.records.update(ctx, id, func(r *Record) { r.ended("it could not be started") })
+		return err
+	})
+	now := time.Now().UTC()
+	return b.update(ctx, func(r *Record) {
+		r.ended("") // in case that the last one's end could not be noted
+		r.Launching = true
+		r.StartedAt = &now
+		r.Driver, r.Kernel = choice.Driver.Name(), b.assets.kernel.Name
+	})
 }
 
 func (m *Manager) spec(rec Record, a assets) vmm.Spec {
@@ -197,9 +190,9 @@ const (
 )
 
 // awaitAgent waits until the guest's agent answers for the first time.
-func (m *Manager) awaitAgent(ctx context.Context, rec Record, inst *instance, ph *phases) error {
-	return ph.run("kernel-boot", "booting the kernel", func() error {
-		return m.talk(ctx, rec, inst, func(ctx context.Context, client *guest.Client) error {
+func (b *bringUp) awaitAgent(ctx context.Context) error {
+	return b.phases.run("kernel-boot", "booting the kernel", func() error {
+		return b.talk(ctx, func(ctx context.Context, client *guest.Client) error {
 			for pause := firstHealthPause; ; pause = min(2*pause, lastHealthPause) {
 				_, err := client.Health(ctx)
 				var refused *guest.RemoteError
@@ -230,30 +223,30 @@ func driveSerials(driver vmm.Driver, drives []vmm.Drive) (map[string]string, err
 }
 
 // bootGuest gives the waiting agent the VM's configuration.
-func (m *Manager) bootGuest(ctx context.Context, rec Record, inst *instance, a assets, ph *phases) (Record, error) {
-	credentials := m.cfg.Credentials()
+func (b *bringUp) bootGuest(ctx context.Context) error {
+	credentials := b.cfg.Credentials()
 	for _, warning := range credentials.Warnings {
-		ph.progress.Notice("%s", warning)
+		b.phases.progress.Notice("%s", warning)
 	}
-	config, err := m.bootConfig(ctx, rec, inst, a, credentials)
+	config, err := b.bootConfig(ctx, credentials)
 	if err != nil {
-		return rec, err
+		return err
 	}
-	err = ph.run("guest-setup", "preparing the guest", func() error {
-		return m.talk(ctx, rec, inst, func(ctx context.Context, client *guest.Client) error {
+	err = b.phases.run("guest-setup", "preparing the guest", func() error {
+		return b.talk(ctx, func(ctx context.Context, client *guest.Client) error {
 			config.Time = time.Now()
 			result, err := client.Boot(ctx, config)
-			warnGuest(ph.progress, result.Warnings)
+			warnGuest(b.phases.progress, result.Warnings)
 			return err
 		})
 	})
 	if err != nil {
-		return rec, err
+		return err
 	}
-	rec, err = m.records.update(ctx, rec.ID, func(r *Record) { r.Booted = true })
-	inst.watchReady()
-	inst.followClock()
-	return rec, err
+	err = b.update(ctx, func(r *Record) { r.Booted = true })
+	b.inst.watchReady()
+	b.inst.followClock()
+	return err
 }
 
 // warnGuest passes on what a guest wants to be known, within bounds.
@@ -278,29 +271,30 @@ func (m *Manager) bootLimit(rec Record) time.Duration {
 
 // talk makes a call to a booting guest, within the boot's deadline and the
 // VMM's lifetime. A time-out gives an error that matches api.ErrTimeout.
-func (m *Manager) talk(ctx context.Context, rec Record, inst *instance, call func(context.Context, *guest.Client) error) error {
-	limit := m.bootLimit(rec)
+func (b *bringUp) talk(ctx context.Context, call func(context.Context, *guest.Client) error) error {
+	limit := b.bootLimit(b.rec)
 	bootCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	bootCtx, release := inst.bound(bootCtx)
+	bootCtx, release := b.inst.bound(bootCtx)
 	defer release()
-	err := call(bootCtx, guest.NewClient(inst.machine.DialGuest))
+	err := call(bootCtx, guest.NewClient(b.inst.machine.DialGuest))
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(bootCtx.Err(), context.DeadlineExceeded) && ctx.Err() == nil && inst.alive():
+	case errors.Is(bootCtx.Err(), context.DeadlineExceeded) && ctx.Err() == nil && b.inst.alive():
 		return api.Errorf(api.CodeTimeout, "the guest's agent did not answer within %s", limit)
 	default:
-		return inst.explain(bootCtx, fmt.Errorf("boot VM %s: %w", rec.Name, err))
+		return b.inst.explain(bootCtx, fmt.Errorf("boot VM %s: %w", b.rec.Name, err))
 	}
 }
 
-func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a assets, credentials Credentials) (guest.BootConfig, error) {
-	serials, err := driveSerials(inst.driver, m.spec(rec, a).Drives)
+func (b *bringUp) bootConfig(ctx context.Context, credentials Credentials) (guest.BootConfig, error) {
+	rec := b.rec
+	serials, err := driveSerials(b.inst.driver, b.spec(rec, b.assets).Drives)
 	if err != nil {
 		return guest.BootConfig{}, err
 	}
-	caCerts, err := os.ReadFile(m.cfg.Layout.VMCACerts(rec.ID))
+	caCerts, err := os.ReadFile(b.cfg.Layout.VMCACerts(rec.ID))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return guest.BootConfig{}, fmt.Errorf("read the CA certificates: %w", err)
 	}
@@ -309,23 +303,23 @@ func (m *Manager) bootConfig(ctx context.Context, rec Record, inst *instance, a 
 	return guest.BootConfig{
 		Hostname:       rec.Name,
 		MAC:            network.MAC(rec.IP),
-		Address:        netip.PrefixFrom(rec.IP, m.cfg.Network.Subnet().Bits()).String(),
-		Gateway:        m.cfg.Network.Gateway().String(),
-		MTU:            m.cfg.Network.MTU(ctx),
-		DNS:            []string{m.cfg.Network.Gateway().String()},
+		Address:        netip.PrefixFrom(rec.IP, b.cfg.Network.Subnet().Bits()).String(),
+		Gateway:        b.cfg.Network.Gateway().String(),
+		MTU:            b.cfg.Network.MTU(ctx),
+		DNS:            []string{b.cfg.Network.Gateway().String()},
 		ImageDevice:    serials[imageDrive],
 		DiskDevice:     serials[diskDrive],
 		ModulesDevice:  serials[modulesDrive],
 		SwapDevice:     serials[swapDrive],
 		RealRoot:       rec.RealRoot,
-		RealDirs:       a.image.RealDirs,
-		AuthorizedKeys: []string{m.cfg.UserKey.Public},
+		RealDirs:       b.assets.image.RealDirs,
+		AuthorizedKeys: []string{b.cfg.UserKey.Public},
 		HostKey:        rec.HostKey,
 		Env:            environment(rec),
 		CACerts:        string(caCerts),
 		// Container images have a configuration, and no sshd.
-		InstallSSH: a.image.Config != nil,
-		WorkDir:    workingDir(a.image),
+		InstallSSH: b.assets.image.Config != nil,
+		WorkDir:    workingDir(b.assets.image),
 		Files:      credentials.Files,
 		KeepFiles:  credentials.Unreadable,
 		Entropy:    entropy,
@@ -362,28 +356,31 @@ func environment(rec Record) map[string]string {
 
 // awaitGuest waits for the state that the caller asked for. A time-out gives
 // an error that matches api.ErrTimeout.
-func (m *Manager) awaitGuest(ctx context.Context, rec Record, inst *instance, wait api.Wait, ph *phases) (Record, error) {
-	if wait == api.WaitAgent {
-		return rec, nil
-	}
-	bounded, release := inst.bound(ctx)
-	defer release()
-	err := ph.run("ready", "waiting for the guest's init", func() error {
-		timeout := time.NewTimer(m.bootLimit(rec))
-		defer timeout.Stop()
-		select {
-		case <-inst.ready:
+func (b *bringUp) awaitGuest(wait api.Wait) step {
+	return func(ctx context.Context) error {
+		if wait == api.WaitAgent {
 			return nil
-		case <-timeout.C:
-			return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", m.bootLimit(rec))
-		case <-inst.machine.Done():
-			return inst.explain(ctx, errMachineEnded)
-		case <-bounded.Done():
-			return inst.explain(bounded, context.Cause(bounded))
 		}
-	})
-	if err != nil {
-		return rec, err
+		if err := b.phases.run("ready", "waiting for the guest's init", func() error { return b.awaitReady(ctx) }); err != nil {
+			return err
+		}
+		return b.update(ctx, func(r *Record) { r.Timing = b.phases.timing() })
 	}
-	return m.records.update(ctx, rec.ID, func(r *Record) { r.Timing = ph.timing() })
+}
+
+func (b *bringUp) awaitReady(ctx context.Context) error {
+	bounded, release := b.inst.bound(ctx)
+	defer release()
+	timeout := time.NewTimer(b.bootLimit(b.rec))
+	defer timeout.Stop()
+	select {
+	case <-b.inst.ready:
+		return nil
+	case <-timeout.C:
+		return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", b.bootLimit(b.rec))
+	case <-b.inst.machine.Done():
+		return b.inst.explain(ctx, errMachineEnded)
+	case <-bounded.Done():
+		return b.inst.explain(bounded, context.Cause(bounded))
+	}
 }

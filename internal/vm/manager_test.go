@@ -437,7 +437,7 @@ func TestCancelledCreateIsTakenBack(t *testing.T) {
 		result <- err
 	}()
 	waitFor(t, func() bool { vm, err := w.Get(context.Background(), "web"); return err == nil && vm.PID != 0 })
-	if err := w.Delete(t.Context(), "web", api.DeleteVM{Force: true}); !errors.Is(err, api.ErrConflict) {
+	if err := w.Delete(t.Context(), "web", api.DeleteVM{}); !errors.Is(err, api.ErrConflict) {
 		t.Errorf("delete during a create: %v", err)
 	}
 	cancel()

@@ -1,7 +1,7 @@
 package vm
 
 import (
-	"context"
+	"errors"
 
 	"banger/internal/api"
 	"banger/internal/guard"
@@ -21,11 +21,9 @@ func (m *Manager) startRebooted(i *instance) {
 		return // Close may be waiting for the tasks already
 	}
 	m.tasks.Go(guard.Func("start a VM that rebooted", func() {
-		ctx, yield := context.WithCancelCause(m.life)
-		defer yield(nil)
 		// Nobody waits for its end, and the VM can be stopped once it boots.
-		_, err := m.start(ctx, i.id, api.StartVM{Wait: api.WaitAgent}, yield, nil)
-		if err != nil && ctx.Err() == nil {
+		_, err := m.Start(m.life, i.id, api.StartVM{Wait: api.WaitAgent}, nil)
+		if err != nil && m.life.Err() == nil && !errors.Is(err, errForced) {
 			m.log.Error("start a VM that rebooted", "vm", i.name, "err", err)
 		}
 	}))

@@ -9,7 +9,6 @@ import (
 	"banger/internal/guard"
 	"banger/internal/guest"
 	"banger/internal/store"
-	"banger/internal/undo"
 )
 
 // How long a guest may take to go down at each step before the next, harder
@@ -20,45 +19,18 @@ const (
 	powerOffTimeout    = 10 * time.Second // the guest reacts to the power button
 )
 
-// Start starts a stopped VM and waits for its guest. If that fails the VM is
-// stopped again, except after a time-out or while it is held.
-func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progress api.ProgressFunc) (api.VM, error) {
-	return m.start(ctx, ref, req, nil, progress)
-}
-
-// start is Start that may be cut short, as in reservation.
-func (m *Manager) start(ctx context.Context, ref string, req api.StartVM, yield context.CancelCauseFunc, progress api.ProgressFunc) (_ api.VM, err error) {
-	u, ph := undo.New(), newPhases(progress)
-	defer func() { err = u.Finish(err) }()
-
-	rec, end, err := m.begin(ctx, ref, request{operation: opStart, yield: yield})
-	if err != nil {
-		return api.VM{}, err
-	}
-	defer end()
-	parts, err := m.assets(ctx, rec.Image, progress, ph)
-	if err != nil {
-		return api.VM{}, err
-	}
-	defer parts.release()
-	rec, inst, err := m.launch(ctx, rec, parts, u, ph)
-	if err != nil {
-		return api.VM{}, m.keepWaiting(ctx, err, rec, u)
-	}
-	if rec, err = m.awaitGuest(ctx, rec, inst, req.Wait, ph); err != nil {
-		return api.VM{}, m.keepWaiting(ctx, err, rec, u)
-	}
-	return describe(rec, m.facts(rec)), nil
-}
-
 // Stop asks the guest to shut down, then presses its power button, then ends
-// the VMM. With Force it does only the last, also where another Stop is waiting
-// for the guest and where bangerd can't reach the VMM. What a guest was asked
+// the VMM. With Force it does only the last, also where bangerd can't reach the
+// VMM; a Create, Start or Stop that is under way is cut short. A VM that stays as
+// it is until its Create is done is then gone, as if that had failed. What a guest was asked
 // for can't be taken back: the VM stays in StateStopping if ctx ends then.
 func (m *Manager) Stop(ctx context.Context, ref string, req api.StopVM, progress api.ProgressFunc) (api.VM, error) {
 	ctx, yield := context.WithCancelCause(ctx)
 	defer yield(nil)
 	rec, end, err := m.begin(ctx, ref, request{operation: opStop, force: req.Force, yield: yield})
+	if errors.Is(err, errNothingLeft) {
+		return describe(rec, facts{}), nil
+	}
 	if err != nil {
 		return api.VM{}, err
 	}
@@ -179,41 +151,4 @@ func (m *Manager) finishStop(rec Record) {
 			m.log.Error("finish an interrupted stop", "vm", rec.Name, "err", err)
 		}
 	}))
-}
-
-// Delete removes a VM with its disk. A running one is refused without Force.
-func (m *Manager) Delete(ctx context.Context, ref string, req api.DeleteVM) error {
-	rec, end, err := m.begin(ctx, ref, request{operation: opDelete, force: req.Force})
-	if err != nil {
-		return err
-	}
-	defer end()
-	if _, err := m.endUnreached(ctx, rec); err != nil {
-		return err
-	}
-	return m.discard(ctx, rec)
-}
-
-// discard removes whatever exists of a VM. The record goes last, marked before
-// anything else goes, so that an interrupted discard is finished at the next
-// start of bangerd. A full disk may prevent that mark, but not the removal, which
-// makes room.
-func (m *Manager) discard(ctx context.Context, rec Record) error {
-	if rec.broken != nil { // it can't be marked; what runs of it isn't known
-		if err := m.endVMM(ctx, rec); err != nil {
-			return err
-		}
-	} else if _, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Doomed = true }); err != nil && !store.IsFull(err) {
-		return err
-	}
-	if inst, err := m.instance(rec); err == nil {
-		if err := inst.kill(ctx); err != nil {
-			return err
-		}
-	}
-	err := errors.Join(m.cleanVMM(ctx, rec), m.cleanRuntime(ctx, rec), m.removeFiles(rec))
-	if err != nil {
-		return err
-	}
-	return m.records.remove(ctx, rec.ID)
 }
