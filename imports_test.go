@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 	"internal/dockerbuild": {"internal/api", "internal/guest", "internal/session", "internal/regularfile"},
 
 	// Edges.
-	"internal/daemon": {"internal/api", "internal/paths", "internal/version"},
+	"internal/daemon": {"internal/api", "internal/guest", "internal/paths", "internal/version"},
 	"internal/client": {"internal/api", "internal/daemonlog", "internal/filelock", "internal/guest", "internal/paths", "internal/version"},
 	"internal/cli": {"internal/api", "internal/cli/progress", "internal/cli/termtext", "internal/client", "internal/doctor", "internal/guest",
 		"internal/paths", "internal/session", "internal/setup", "internal/terminfo", "internal/version"},
@@ -94,7 +94,7 @@ var mayImport = map[string][]string{
 	"internal/agent/openssh": {"internal/agent/cgroup"},
 	"internal/agent": {"internal/agent/cgroup", "internal/agent/openssh", "internal/agent/sshd", "internal/guest", "internal/guest/halfclose",
 		"internal/guest/serialmux"},
-	"internal/agent/sshd": {"internal/agent/cgroup", "internal/terminfo"},
+	"internal/agent/sshd": {"internal/agent/cgroup", "internal/guest", "internal/terminfo"},
 
 	// Wiring.
 	"cmd/banger":             {"internal/cli"},

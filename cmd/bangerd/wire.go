@@ -96,7 +96,7 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	kernels.SetInUse(kernelUsers(images, manager))
 	net.SetNames(manager.Lookup, manager.ReverseLookup)
 	if rootless.Inside() {
-		net.SetHostDialer(func(ctx context.Context, port uint16) (stdnet.Conn, error) {
+		net.SetHostDialer(func(ctx context.Context, port uint16) (*stdnet.TCPConn, error) {
 			return rootless.DialHost(ctx, layout, port)
 		})
 	}

@@ -48,9 +48,13 @@ func dialTestWorker(t *testing.T, w *worker) *guest.Client {
 			go w.serve(conn)
 		}
 	}()
-	return guest.NewClient(func(ctx context.Context, _ uint32) (net.Conn, error) {
+	return guest.NewClient(func(ctx context.Context, _ uint32) (guest.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", l.Addr().String())
+		conn, err := d.DialContext(ctx, "unix", l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		return conn.(guest.Conn), nil
 	})
 }
 

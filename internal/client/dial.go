@@ -10,30 +10,26 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 )
 
-// GuestConn is a connection to a port of a guest's agent, carried by bangerd.
-type GuestConn struct {
-	net.Conn
-	early *bufio.Reader // what arrived together with the reply's header
-	half  interface{ CloseWrite() error }
+// guestConn is a connection to a port of a guest's agent, carried by bangerd.
+type guestConn struct {
+	guest.Conn               // to bangerd
+	early      *bufio.Reader // what arrived together with the reply's header
 }
 
 // Read reads what the guest sends.
-func (g *GuestConn) Read(p []byte) (int, error) {
+func (g *guestConn) Read(p []byte) (int, error) {
 	if g.early.Buffered() > 0 {
 		return g.early.Read(p)
 	}
 	return g.Conn.Read(p)
 }
 
-// CloseWrite tells the guest that nothing more will be sent; what it still
-// sends can be read.
-func (g *GuestConn) CloseWrite() error { return g.half.CloseWrite() }
-
 // DialGuest connects to a port of the agent in the VM. ctx bounds connecting
-// only. The connection can be closed half-way with CloseWrite.
-func (c *Client) DialGuest(ctx context.Context, vm string, port uint32) (*GuestConn, error) {
+// only.
+func (c *Client) DialGuest(ctx context.Context, vm string, port uint32) (guest.Conn, error) {
 	r, err := c.request(ctx, http.MethodPost, api.DialPath, nil, vm, portString(port))
 	if err != nil {
 		return nil, err
@@ -53,19 +49,19 @@ func (c *Client) DialGuest(ctx context.Context, vm string, port uint32) (*GuestC
 	}
 	v := c.watch(ctx)
 	defer v.stop()
-	guest, err := c.upgrade(v.ctx, conn, r)
+	inside, err := c.upgrade(v.ctx, conn, r)
 	if err != nil {
 		conn.Close()
 		return nil, c.explain(ctx, v.or(err))
 	}
-	return guest, nil
+	return inside, nil
 }
 
 // upgrade makes a guest connection of one to bangerd. It doesn't close conn.
-func (c *Client) upgrade(ctx context.Context, conn net.Conn, r *http.Request) (*GuestConn, error) {
-	unixConn, ok := conn.(*net.UnixConn)
+func (c *Client) upgrade(ctx context.Context, conn net.Conn, r *http.Request) (*guestConn, error) {
+	half, ok := conn.(guest.Conn) // of a Unix socket
 	if !ok {
-		return nil, fmt.Errorf("%T is not a unix socket", conn)
+		return nil, fmt.Errorf("a %T can't be closed half-way", conn)
 	}
 	// A deadline in the past wakes the blocked read below.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -94,5 +90,5 @@ func (c *Client) upgrade(ctx context.Context, conn net.Conn, r *http.Request) (*
 	if !stop() {
 		return nil, ctx.Err() // the deadline was or will be set: conn is of no use
 	}
-	return &GuestConn{Conn: conn, early: early, half: unixConn}, nil
+	return &guestConn{Conn: half, early: early}, nil
 }

@@ -13,13 +13,14 @@ import (
 	"banger/internal/api"
 	"banger/internal/client"
 	"banger/internal/daemon/daemontest"
+	"banger/internal/guest"
 )
 
 // dialWeb creates a VM and connects to it.
-func dialWeb(t *testing.T, guest func(net.Conn, uint32)) (*client.GuestConn, *testDaemon) {
+func dialWeb(t *testing.T, inside func(net.Conn, uint32)) (guest.Conn, *testDaemon) {
 	t.Helper()
 	ctx, c, d := start(t)
-	d.vms.Guest = guest
+	d.vms.Guest = inside
 	if _, err := create(ctx, c, "web", nil); err != nil {
 		t.Fatal(err)
 	}

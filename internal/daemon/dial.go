@@ -13,6 +13,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/guard"
+	"banger/internal/guest"
 )
 
 // dial answers api.DialPath: it connects to the guest, switches protocols and
@@ -25,19 +26,19 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) error {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), api.UpgradeProtocol) {
 		return api.Errorf(api.CodeInvalid, "this call needs the header Upgrade: %s", api.UpgradeProtocol)
 	}
-	guest, err := s.vms.Dial(r.Context(), r.PathValue("vm"), uint32(port))
+	inside, err := s.vms.Dial(r.Context(), r.PathValue("vm"), uint32(port))
 	if err != nil {
 		return err
 	}
-	defer guest.Close()
-	client, buffered, err := http.NewResponseController(w).Hijack()
+	defer inside.Close()
+	outside, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return fmt.Errorf("take over the connection: %w", err)
 	}
 	s.raw.Add(1)
 	defer s.raw.Done()
-	defer client.Close()
-	if err := s.carry(r.Context(), client, buffered.Reader, guest); err != nil {
+	defer outside.Close()
+	if err := s.carry(r.Context(), outside, buffered.Reader, inside); err != nil {
 		s.log.Debug("guest connection ended", "vm", r.PathValue("vm"), "port", port, "err", err)
 	}
 	return nil
@@ -45,7 +46,11 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) error {
 
 // carry says 101 and then joins the connections. The reader holds what the
 // client has sent along with its request.
-func (s *Server) carry(ctx context.Context, client net.Conn, buffered *bufio.Reader, guest net.Conn) error {
+func (s *Server) carry(ctx context.Context, outside net.Conn, buffered *bufio.Reader, inside guest.Conn) error {
+	client, ok := outside.(guest.Conn) // of a Unix socket
+	if !ok {
+		return fmt.Errorf("a %T can't be closed half-way", outside)
+	}
 	// The HTTP server's deadlines are not for a session of hours.
 	if err := client.SetDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("clear deadline: %w", err)
@@ -58,24 +63,23 @@ func (s *Server) carry(ctx context.Context, client net.Conn, buffered *bufio.Rea
 	if err != nil {
 		return fmt.Errorf("read ahead: %w", err)
 	}
-	if _, err := guest.Write(early); err != nil {
+	if _, err := inside.Write(early); err != nil {
 		return fmt.Errorf("write to the guest: %w", err)
 	}
-	return join(ctx, client, guest)
+	return join(ctx, client, inside)
 }
 
 // join copies both ways until both directions have ended, one fails, or ctx
 // ends. The end of one direction is passed on by CloseWrite, so that a program
-// which reads all of its input before it answers works. A guest connection
-// that can't be closed half-way is closed whole when the client has finished.
-func join(ctx context.Context, client, guest net.Conn) error {
+// which reads all of its input before it answers works.
+func join(ctx context.Context, client, inside guest.Conn) error {
 	stop := context.AfterFunc(ctx, guard.Func("end a connection to a guest", func() {
 		client.Close()
-		guest.Close()
+		inside.Close()
 	}))
 	defer stop()
-	ended := guard.Start("carry to a guest", func() error { return pipe(guest, client) })
-	other := guard.Start("carry from a guest", func() error { return pipe(client, guest) })
+	ended := guard.Start("carry to a guest", func() error { return pipe(inside, client) })
+	other := guard.Start("carry from a guest", func() error { return pipe(client, inside) })
 	var first error
 	select {
 	case first = <-ended:
@@ -85,7 +89,7 @@ func join(ctx context.Context, client, guest net.Conn) error {
 	if first != nil {
 		// One direction is broken: the other has nobody to talk to.
 		client.Close()
-		guest.Close()
+		inside.Close()
 	}
 	second := <-other
 	if first != nil {
@@ -95,12 +99,9 @@ func join(ctx context.Context, client, guest net.Conn) error {
 }
 
 // pipe copies until src ends and then says so to dst.
-func pipe(dst, src net.Conn) error {
+func pipe(dst, src guest.Conn) error {
 	if _, err := io.Copy(dst, src); err != nil {
 		return err
 	}
-	if half, ok := dst.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return dst.Close()
+	return dst.CloseWrite()
 }

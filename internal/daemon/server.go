@@ -16,6 +16,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/guard"
+	"banger/internal/guest"
 )
 
 const (
@@ -39,9 +40,8 @@ type VMs interface {
 	Stop(ctx context.Context, ref string, req api.StopVM, progress api.ProgressFunc) (api.VM, error)
 	Delete(ctx context.Context, ref string, req api.DeleteVM) error
 	Access(ctx context.Context, ref string) (api.Access, error)
-	// Dial connects to a port of the guest's agent. The connection should
-	// have a CloseWrite method; see join for what happens without.
-	Dial(ctx context.Context, ref string, port uint32) (net.Conn, error)
+	// Dial connects to a port of the guest's agent.
+	Dial(ctx context.Context, ref string, port uint32) (guest.Conn, error)
 	// ConsoleLog returns the path of the console log, which may not exist.
 	ConsoleLog(ctx context.Context, ref string) (path string, err error)
 }

@@ -29,7 +29,7 @@ type VMs interface {
 	Create(ctx context.Context, req api.CreateVM, progress api.ProgressFunc) (api.VM, error)
 	Delete(ctx context.Context, ref string, req api.DeleteVM) error
 	Access(ctx context.Context, ref string) (api.Access, error)
-	Dial(ctx context.Context, ref string, port uint32) (net.Conn, error)
+	Dial(ctx context.Context, ref string, port uint32) (guest.Conn, error)
 }
 
 // Builder builds Dockerfiles.
@@ -77,7 +77,7 @@ func (b *Builder) BuildDockerfile(ctx context.Context, req api.BuildImage, w io.
 
 // copyIn copies what Docker reads.
 func (b *Builder) copyIn(ctx context.Context, vm api.VM, req api.BuildImage, ignore *ignorer, progress api.ProgressFunc) error {
-	client := guest.NewClient(func(ctx context.Context, port uint32) (net.Conn, error) { return b.VMs.Dial(ctx, vm.ID, port) })
+	client := guest.NewClient(func(ctx context.Context, port uint32) (guest.Conn, error) { return b.VMs.Dial(ctx, vm.ID, port) })
 	step := api.Progress{Phase: "docker-context", Title: "copying the build's context"}
 	progress.Report(step)
 	for _, part := range []struct {

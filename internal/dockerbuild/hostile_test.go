@@ -69,7 +69,7 @@ func (f *fakeVM) Create(context.Context, api.CreateVM, api.ProgressFunc) (api.VM
 func (f *fakeVM) Delete(context.Context, string, api.DeleteVM) error { f.deleted = true; return nil }
 func (f *fakeVM) Access(context.Context, string) (api.Access, error) { return f.access, nil }
 
-func (f *fakeVM) Dial(_ context.Context, _ string, port uint32) (net.Conn, error) {
+func (f *fakeVM) Dial(_ context.Context, _ string, port uint32) (guest.Conn, error) {
 	l, err := net.Listen("unix", "") // a socket pair with half-close
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (f *fakeVM) Dial(_ context.Context, _ string, port uint32) (net.Conn, error
 	} else {
 		go vmmtest.NewAgent(nil).Serve(port, theirs)
 	}
-	return ours, nil
+	return ours.(*net.UnixConn), nil
 }
 
 func (f *fakeVM) serveSSH(conn net.Conn) {

@@ -13,9 +13,17 @@ import (
 	"banger/internal/guard"
 )
 
+// Conn is a connection that can be closed half-way, as all of those to a guest
+// can: what the other side still sends can be read after CloseWrite. Programs
+// that read all of their input before they answer need it.
+type Conn interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // Dialer connects to a port of the agent. It waits, until ctx ends, for a
 // guest that is still booting.
-type Dialer func(ctx context.Context, port uint32) (net.Conn, error)
+type Dialer func(ctx context.Context, port uint32) (Conn, error)
 
 // The most that a call may take when the caller's context allows more. They
 // are for an emulated guest on a busy host.
@@ -119,7 +127,7 @@ func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
 	})
 	_, sendErr := io.Copy(s.conn, r)
 	if sendErr == nil {
-		sendErr = closeWrite(s.conn)
+		sendErr = s.conn.CloseWrite()
 	}
 	if sendErr != nil {
 		sendErr = s.explain(fmt.Errorf("send files to %s in the guest: %w", path, sendErr))
@@ -180,7 +188,7 @@ func (c *Client) call(ctx context.Context, limit time.Duration, name Call, param
 type stream struct {
 	name  Call
 	ctx   context.Context
-	conn  net.Conn
+	conn  Conn
 	lines *bufio.Reader
 	close func()
 }
@@ -242,14 +250,6 @@ func (s *stream) explain(err error) error {
 		return fmt.Errorf("call %s of the guest's agent: %w", s.name, context.Cause(s.ctx))
 	}
 	return err
-}
-
-func closeWrite(conn net.Conn) error {
-	c, ok := conn.(interface{ CloseWrite() error })
-	if !ok {
-		return fmt.Errorf("end the stream: %T has no half-close", conn)
-	}
-	return c.CloseWrite()
 }
 
 // WriteLine writes v as one line of JSON.

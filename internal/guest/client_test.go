@@ -41,12 +41,16 @@ func serveCalls(t *testing.T, answer func(Request, net.Conn)) *Client {
 			}()
 		}
 	}()
-	return NewClient(func(ctx context.Context, port uint32) (net.Conn, error) {
+	return NewClient(func(ctx context.Context, port uint32) (Conn, error) {
 		if port != PortControl {
 			t.Errorf("a call went to port %d", port)
 		}
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", l.Addr().String())
+		conn, err := d.DialContext(ctx, "unix", l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		return conn.(Conn), nil
 	})
 }
 

@@ -36,7 +36,7 @@ func FuzzAnswers(f *testing.F) {
 		f.Add([]byte(said))
 	}
 	f.Fuzz(func(t *testing.T, said []byte) {
-		c := NewClient(func(context.Context, uint32) (net.Conn, error) {
+		c := NewClient(func(context.Context, uint32) (Conn, error) {
 			return answering{Reader: bytes.NewReader(said)}, nil
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -27,17 +27,17 @@ const maxHostConns = 256
 const hostDialTimeout = 10 * time.Second
 
 // HostDialer connects to a TCP port of the host's loopback.
-type HostDialer func(ctx context.Context, port uint16) (net.Conn, error)
+type HostDialer func(ctx context.Context, port uint16) (*net.TCPConn, error)
 
 // DialLoopback is the HostDialer of a bangerd that is in the host's network
 // namespace. Some programs listen on one of the two loopback addresses only.
-func DialLoopback(ctx context.Context, port uint16) (net.Conn, error) {
+func DialLoopback(ctx context.Context, port uint16) (*net.TCPConn, error) {
 	var d net.Dialer
 	var errs []error
 	for _, addr := range []string{"127.0.0.1", "::1"} {
 		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(addr, strconv.Itoa(int(port))))
 		if err == nil {
-			return conn, nil
+			return conn.(*net.TCPConn), nil
 		}
 		errs = append(errs, err)
 	}
@@ -56,7 +56,7 @@ type HostPort struct {
 
 // hostPorts are the ports of the host that are open to VMs.
 type hostPorts struct {
-	listeners map[uint16]net.Listener // by port of the host; Network.mu guards it
+	listeners map[uint16]*net.TCPListener // by port of the host; Network.mu guards it
 
 	mu    sync.Mutex
 	vms   map[netip.Addr][]uint16
@@ -116,16 +116,17 @@ func (n *Network) listenForHost(ctx context.Context, port uint16) error {
 		return fmt.Errorf("listen for connections to the host's port %d: %w", port, err)
 	}
 	if h.listeners == nil {
-		h.listeners = make(map[uint16]net.Listener)
+		h.listeners = make(map[uint16]*net.TCPListener)
 	}
-	h.listeners[port] = l
-	h.tasks.Go(guard.Func("accept connections to the host", func() { n.acceptForHost(l, port) }))
+	tcp := l.(*net.TCPListener)
+	h.listeners[port] = tcp
+	h.tasks.Go(guard.Func("accept connections to the host", func() { n.acceptForHost(tcp, port) }))
 	return nil
 }
 
-func (n *Network) acceptForHost(l net.Listener, port uint16) {
+func (n *Network) acceptForHost(l *net.TCPListener, port uint16) {
 	for {
-		conn, err := l.Accept()
+		conn, err := l.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -148,7 +149,7 @@ func (n *Network) acceptForHost(l net.Listener, port uint16) {
 }
 
 // connectToHost joins a connection of a VM to the host's port.
-func (n *Network) connectToHost(conn net.Conn, port uint16) error {
+func (n *Network) connectToHost(conn *net.TCPConn, port uint16) error {
 	ctx, cancel := context.WithTimeout(context.Background(), hostDialTimeout)
 	defer cancel()
 	host, err := n.dialHost(ctx, port)
@@ -169,20 +170,18 @@ func (n *Network) connectToHost(conn net.Conn, port uint16) error {
 }
 
 // copyHalf passes one direction on, with its end.
-func copyHalf(to, from net.Conn) error {
+func copyHalf(to, from *net.TCPConn) error {
 	_, err := io.Copy(to, from)
-	if half, ok := to.(interface{ CloseWrite() error }); ok && err == nil {
-		return half.CloseWrite()
+	if err == nil {
+		return to.CloseWrite()
 	}
 	_ = to.Close()
 	return err
 }
 
 // reset ends a connection as one does that nobody listens for.
-func reset(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
+func reset(conn *net.TCPConn) {
+	_ = conn.SetLinger(0)
 	_ = conn.Close()
 }
 

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +18,7 @@ import (
 )
 
 // Dial connects to a TCP port of the loopback of its network namespace.
-type Dial func(ctx context.Context, port uint16) (net.Conn, error)
+type Dial func(ctx context.Context, port uint16) (*net.TCPConn, error)
 
 // hostDialTimeout bounds the whole of a request to the keeper.
 const hostDialTimeout = 15 * time.Second
@@ -31,7 +30,7 @@ const maxReason = 1 << 10
 // DialHost connects, from inside, to a TCP port of the host's loopback. The
 // keeper makes the connection, in the host's network namespace, and hands over
 // its descriptor.
-func DialHost(ctx context.Context, layout paths.Layout, port uint16) (net.Conn, error) {
+func DialHost(ctx context.Context, layout paths.Layout, port uint16) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, hostDialTimeout)
 	defer cancel()
 	var d net.Dialer
@@ -60,7 +59,15 @@ func DialHost(ctx context.Context, layout paths.Layout, port uint16) (net.Conn, 
 	}
 	f := os.NewFile(uintptr(fds[0]), "a port of the host")
 	defer f.Close()
-	return net.FileConn(f)
+	made, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("take a connection to the host: %w", err)
+	}
+	tcp, ok := made.(*net.TCPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("take a connection to the host: it is a %T", made), made.Close())
+	}
+	return tcp, nil
 }
 
 // serveHostDial makes connections for DialHost until ctx ends. Whoever can open
@@ -110,7 +117,7 @@ func answerHostDial(ctx context.Context, conn *net.UnixConn, dial Dial) {
 		return
 	}
 	defer host.Close()
-	raw, err := host.(syscall.Conn).SyscallConn()
+	raw, err := host.SyscallConn()
 	if err != nil {
 		return
 	}

@@ -24,12 +24,16 @@ func TestDialHost(t *testing.T) {
 	}
 	serve := func() context.CancelFunc {
 		ctx, cancel := context.WithCancel(t.Context())
-		err := serveHostDial(ctx, layout, func(ctx context.Context, port uint16) (net.Conn, error) {
+		err := serveHostDial(ctx, layout, func(ctx context.Context, port uint16) (*net.TCPConn, error) {
 			if port != 7 {
 				return nil, errors.New("nobody is there")
 			}
 			var d net.Dialer
-			return d.DialContext(ctx, "tcp", l.Addr().String())
+			conn, err := d.DialContext(ctx, "tcp", l.Addr().String())
+			if err != nil {
+				return nil, err
+			}
+			return conn.(*net.TCPConn), nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -52,7 +56,7 @@ func TestDialHost(t *testing.T) {
 		if _, err := conn.Write([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := io.ReadAll(theirs); err != nil || string(got) != "hello" {

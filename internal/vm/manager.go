@@ -10,13 +10,13 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/image"
 	"banger/internal/kernel"
 	"banger/internal/paths"
@@ -192,7 +192,7 @@ func (m *Manager) Access(ctx context.Context, ref string) (api.Access, error) {
 }
 
 // Dial connects to a port of a running VM's agent.
-func (m *Manager) Dial(ctx context.Context, ref string, port uint32) (net.Conn, error) {
+func (m *Manager) Dial(ctx context.Context, ref string, port uint32) (guest.Conn, error) {
 	rec, err := m.records.find(ctx, ref)
 	if err != nil {
 		return nil, err

@@ -4,8 +4,8 @@ package vmm
 
 import (
 	"context"
-	"net"
 
+	"banger/internal/guest"
 	"banger/internal/procid"
 )
 
@@ -56,7 +56,7 @@ type Machine interface {
 	Handle() Handle
 	// DialGuest connects to a port of the guest's agent. It waits, until ctx
 	// ends, for a guest that is still booting.
-	DialGuest(ctx context.Context, port uint32) (net.Conn, error)
+	DialGuest(ctx context.Context, port uint32) (guest.Conn, error)
 	// Done is closed once the VMM process has ended, for whatever reason.
 	Done() <-chan struct{}
 	// ExitReason tells in words why the VMM ended, once Done is closed; ""

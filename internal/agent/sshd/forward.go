@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"banger/internal/guest"
 )
 
 const (
@@ -108,7 +110,7 @@ func join(channel ssh.Channel, requests <-chan *ssh.Request, conn net.Conn) {
 			closeBoth()
 			return
 		}
-		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		if half, ok := conn.(guest.Conn); ok {
 			_ = half.CloseWrite()
 		}
 	})

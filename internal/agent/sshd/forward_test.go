@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"banger/internal/guest"
 )
 
 // answerAll reads a connection to its end, and answers with what it read,
@@ -55,7 +57,7 @@ func ask(t *testing.T, conn net.Conn, err error) {
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}
-	half, ok := conn.(interface{ CloseWrite() error })
+	half, ok := conn.(guest.Conn)
 	if !ok {
 		t.Fatalf("a %T can't be half-closed", conn)
 	}

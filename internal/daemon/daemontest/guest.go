@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 )
 
 // Echo sends back what it receives, until the end, and closes the connection.
@@ -22,7 +23,7 @@ func Echo(conn net.Conn, _ uint32) {
 
 // socketPair returns two connected unix sockets: connections that, unlike
 // net.Pipe, have buffers and can be closed half-way.
-func socketPair() (a, b net.Conn, err error) {
+func socketPair() (a, b guest.Conn, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
@@ -32,10 +33,14 @@ func socketPair() (a, b net.Conn, err error) {
 	return a, b, errors.Join(errA, errB)
 }
 
-func connOf(fd int) (net.Conn, error) {
+func connOf(fd int) (guest.Conn, error) {
 	f := os.NewFile(uintptr(fd), "guest")
 	defer f.Close() // FileConn duplicates it
-	return net.FileConn(f)
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
 }
 
 // Hosts is a daemon.Hosts that always answers the same.

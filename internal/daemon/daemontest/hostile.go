@@ -2,11 +2,11 @@ package daemontest
 
 import (
 	"context"
-	"net"
 	"reflect"
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 )
 
 // HostileText is text that clears a terminal's screen, fills its clipboard,
@@ -119,7 +119,7 @@ func (h HostileVMs) Access(context.Context, string) (api.Access, error) {
 }
 
 // Dial connects to Echo.
-func (h HostileVMs) Dial(context.Context, string, uint32) (net.Conn, error) {
+func (h HostileVMs) Dial(context.Context, string, uint32) (guest.Conn, error) {
 	if _, err := answer[api.None](h.hostile, nil); err != nil {
 		return nil, err
 	}

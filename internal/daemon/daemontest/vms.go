@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 )
 
 // Names that make the creation of a VM behave badly, and some also the pull of
@@ -238,7 +239,7 @@ func (f *VMs) running(ctx context.Context, ref string) (api.VM, error) {
 }
 
 // Dial connects to Guest.
-func (f *VMs) Dial(ctx context.Context, ref string, port uint32) (net.Conn, error) {
+func (f *VMs) Dial(ctx context.Context, ref string, port uint32) (guest.Conn, error) {
 	if _, err := f.running(ctx, ref); err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func drainWhole(stream *yamux.Stream) {
 }
 
 // hello gives a new stream to the listener of the port that it names.
-func (g *Guest) hello(c *conn) {
+func (g *Guest) hello(c *Conn) {
 	var port [4]byte
 	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
 	if _, err := io.ReadFull(c, port[:]); err != nil {

@@ -232,7 +232,7 @@ func (h *Host) set(s *hostSession) {
 // Open connects to a port of the guest's agent. It waits for a guest that
 // isn't there yet and tries again when the session is lost meanwhile, until
 // ctx ends. Nothing listening there is ErrRefused.
-func (h *Host) Open(ctx context.Context, port uint32) (net.Conn, error) {
+func (h *Host) Open(ctx context.Context, port uint32) (*Conn, error) {
 	select {
 	case h.opening <- struct{}{}:
 		defer func() { <-h.opening }()
@@ -282,7 +282,7 @@ func (h *Host) await(ctx context.Context) (*hostSession, error) {
 
 // open asks for a port on a new stream: 4 bytes big-endian, answered by one
 // byte.
-func (s *hostSession) open(ctx context.Context, port uint32) (net.Conn, error) {
+func (s *hostSession) open(ctx context.Context, port uint32) (*Conn, error) {
 	stream, err := s.OpenStream()
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)

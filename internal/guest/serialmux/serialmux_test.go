@@ -179,7 +179,7 @@ func startGuest(t *testing.T, v *vmm) *Guest {
 			go func() {
 				defer c.Close()
 				if _, err := io.Copy(c, c); err == nil {
-					_ = c.(interface{ CloseWrite() error }).CloseWrite()
+					_ = c.(*Conn).CloseWrite()
 				}
 			}()
 		}
@@ -219,7 +219,7 @@ func roundTrip(ctx context.Context, h *Host, payload []byte) error {
 	go func() {
 		_, err := c.Write(payload)
 		if err == nil {
-			err = c.(interface{ CloseWrite() error }).CloseWrite()
+			err = c.CloseWrite()
 		}
 		sent <- err
 	}()

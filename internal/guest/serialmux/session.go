@@ -126,9 +126,9 @@ func (c *carrier) Close() error {
 	return nil
 }
 
-// conn is one stream. yamux's Close is a half-close; conn splits it into
+// Conn is one stream. yamux's Close is a half-close; Conn splits it into
 // CloseWrite and a Close that behaves like that of a TCP connection.
-type conn struct {
+type Conn struct {
 	stream  *yamux.Stream
 	session *yamux.Session
 	enc     *encoder
@@ -151,13 +151,13 @@ func (Addr) Network() string { return "serial" }
 
 func (a Addr) String() string { return fmt.Sprintf("serial:%d", uint32(a)) }
 
-func newConn(stream *yamux.Stream, session *yamux.Session, enc *encoder, drain func(*yamux.Stream)) *conn {
-	return &conn{stream: stream, session: session, enc: enc, drain: drain}
+func newConn(stream *yamux.Stream, session *yamux.Session, enc *encoder, drain func(*yamux.Stream)) *Conn {
+	return &Conn{stream: stream, session: session, enc: enc, drain: drain}
 }
 
 // Read reads payload. An end that is due to the loss of the session is
 // io.ErrUnexpectedEOF, so that it can't be taken for the end of the data.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	if c.closed.Load() {
@@ -177,7 +177,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write writes payload. It waits for a full line here, because yamux would wait
 // there whatever happens to the stream.
-func (c *conn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	total := 0
 	for len(p) > 0 {
 		if err := c.enc.await(c.cannotWrite); err != nil {
@@ -194,7 +194,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // cannotWrite tells why it is of no use to wait for the line.
-func (c *conn) cannotWrite() error {
+func (c *Conn) cannotWrite() error {
 	until := c.writeUntil.Load()
 	switch {
 	case c.closed.Load():
@@ -208,7 +208,7 @@ func (c *conn) cannotWrite() error {
 }
 
 // plainError turns yamux's errors into those that users of a net.Conn expect.
-func (c *conn) plainError(err error) error {
+func (c *Conn) plainError(err error) error {
 	switch {
 	case errors.Is(err, yamux.ErrTimeout):
 		return os.ErrDeadlineExceeded
@@ -219,13 +219,13 @@ func (c *conn) plainError(err error) error {
 }
 
 // CloseWrite ends the data in this direction; the other direction goes on.
-func (c *conn) CloseWrite() error { return c.stream.Close() }
+func (c *Conn) CloseWrite() error { return c.stream.Close() }
 
 // Close ends both directions. What was written before is still delivered, to a
 // peer that takes it; the host's end gives a guest 15 s for that, and none at all
 // while it waits for 64 other connections already. The peer's further data is
 // thrown away, so that it is never stuck in a Write.
-func (c *conn) Close() error {
+func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
@@ -242,14 +242,19 @@ func (c *conn) Close() error {
 	return err
 }
 
-func (c *conn) LocalAddr() net.Addr  { return c.addr }
-func (c *conn) RemoteAddr() net.Addr { return c.addr }
+// LocalAddr returns the agent's port, as RemoteAddr does.
+func (c *Conn) LocalAddr() net.Addr { return c.addr }
 
-func (c *conn) SetDeadline(t time.Time) error {
+// RemoteAddr returns the agent's port.
+func (c *Conn) RemoteAddr() net.Addr { return c.addr }
+
+// SetDeadline bounds reads and writes.
+func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-func (c *conn) SetReadDeadline(t time.Time) error {
+// SetReadDeadline bounds reads.
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.deadline.Lock()
 	defer c.deadline.Unlock()
 	if c.closed.Load() {
@@ -258,7 +263,8 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.stream.SetReadDeadline(t)
 }
 
-func (c *conn) SetWriteDeadline(t time.Time) error {
+// SetWriteDeadline bounds writes, and their wait for the line.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.deadline.Lock()
 	defer c.deadline.Unlock()
 	if c.closed.Load() {
@@ -270,7 +276,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 
 // setWriteDeadline sets the deadline of waiting for the line. It is called with
 // deadline locked.
-func (c *conn) setWriteDeadline(t time.Time) {
+func (c *Conn) setWriteDeadline(t time.Time) {
 	if c.wakeWriter != nil {
 		c.wakeWriter.Stop()
 		c.wakeWriter = nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"sync"
 	"time"
@@ -167,7 +166,7 @@ func (m *Machine) ExitReason() string {
 
 // DialGuest connects to a vsock port of the guest. It returns vmm.ErrGone when
 // Firecracker ends meanwhile.
-func (m *Machine) DialGuest(ctx context.Context, port uint32) (net.Conn, error) {
+func (m *Machine) DialGuest(ctx context.Context, port uint32) (guest.Conn, error) {
 	return dialVsock(ctx, m.place.dir, port, m.process.Done())
 }
 

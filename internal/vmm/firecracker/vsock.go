@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"banger/internal/guard"
+	"banger/internal/guest"
 	"banger/internal/guest/halfclose"
 	"banger/internal/vmm"
 )
@@ -27,7 +28,7 @@ const (
 // dialVsock connects to a port of the guest behind the vsock socket in dir. It
 // tries until ctx ends, or until gone is closed, which gives vmm.ErrGone. The
 // guest has to wrap its end by package halfclose.
-func dialVsock(ctx context.Context, dir string, port uint32, gone <-chan struct{}) (net.Conn, error) {
+func dialVsock(ctx context.Context, dir string, port uint32, gone <-chan struct{}) (guest.Conn, error) {
 	pause := vsockFirstPause
 	for {
 		conn, err := tryVsock(ctx, dir, port)

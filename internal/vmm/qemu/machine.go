@@ -150,7 +150,7 @@ func (m *Machine) ExitReason() string {
 
 // DialGuest connects to a port of the guest's agent over the serial line. It
 // returns vmm.ErrGone when QEMU ends meanwhile.
-func (m *Machine) DialGuest(ctx context.Context, port uint32) (net.Conn, error) {
+func (m *Machine) DialGuest(ctx context.Context, port uint32) (guest.Conn, error) {
 	agent, err := m.connectAgent(ctx)
 	if err != nil {
 		return nil, m.orGone(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"banger/internal/guest"
 	"banger/internal/vmm"
 )
 
@@ -158,7 +159,7 @@ func (m *machine) ExitReason() string    { return m.vm.exitReason() }
 // Held is what VM.Hold has set.
 func (m *machine) Held() (why string, changed <-chan struct{}) { return m.vm.hold.Held() }
 
-func (m *machine) DialGuest(ctx context.Context, port uint32) (net.Conn, error) {
+func (m *machine) DialGuest(ctx context.Context, port uint32) (guest.Conn, error) {
 	return m.vm.dial(ctx, port)
 }
 

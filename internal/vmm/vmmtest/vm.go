@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/guest"
 	"banger/internal/procid"
 	"banger/internal/vmm"
 )
@@ -96,7 +97,7 @@ func (vm *VM) run(boot func(*VM) Serve) {
 }
 
 // dial connects to a port of the guest.
-func (vm *VM) dial(ctx context.Context, port uint32) (net.Conn, error) {
+func (vm *VM) dial(ctx context.Context, port uint32) (guest.Conn, error) {
 	select {
 	case <-vm.ended: // also of a guest that had booted
 		return nil, vmm.ErrGone
