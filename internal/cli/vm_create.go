@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"math"
 	"os"
@@ -156,26 +154,12 @@ func runVMCreate(ctx context.Context, e *env, req api.CreateVM, timing bool, out
 func createVM(ctx context.Context, e *env, req api.CreateVM, timing bool) (api.VM, error) {
 	vm, err := stream(ctx, e, api.CreateVMRoute, req)
 	if err != nil {
-		return vm, explainKept(err)
+		return vm, err
 	}
 	if timing {
 		printTiming(e, vm.Timing)
 	}
 	return vm, nil
-}
-
-// explainKept adds to an error that left a VM behind what to do with it.
-func explainKept(err error) error {
-	failed := api.AsError(err)
-	if !errors.Is(err, api.ErrTimeout) || failed.VM == "" {
-		return err
-	}
-	hint := fmt.Sprintf("VM %s is kept; see what it did with: banger vm logs %s; delete it with: banger vm delete --force %s",
-		failed.VM, failed.VM, failed.VM)
-	if failed.Hint != "" {
-		hint = failed.Hint + "\n" + hint
-	}
-	return failed.WithHint("%s", hint)
 }
 
 // printTiming tells what each phase took.

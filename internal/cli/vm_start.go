@@ -32,7 +32,7 @@ func newVMStart(e *env) *cobra.Command {
 func runVMStart(ctx context.Context, e *env, name string, timing bool) (api.VM, error) {
 	vm, err := stream(ctx, e, api.StartVMRoute, api.StartVM{}, name)
 	if err != nil {
-		return vm, explainKept(err)
+		return vm, err
 	}
 	if timing {
 		printTiming(e, vm.Timing)

@@ -3,7 +3,6 @@ package vm
 import (
 	"context"
 	"errors"
-	"time"
 
 	"banger/internal/api"
 	"banger/internal/image"
@@ -78,10 +77,16 @@ func (b *bringUp) finish(err error) error {
 	return err
 }
 
+// unbooted is a guest whose init has given up. Its agent answers all the same.
+type unbooted struct{ why string }
+
+func (u *unbooted) Error() string { return u.why }
+
 // keepWaiting drops the undo steps if err is no more than a wait that took too
-// long, since the VM may be slow rather than broken, and its log tells more; or if
-// the guest has booted and is held, since it goes on by itself. One that is to go
-// with its caller goes.
+// long, since the VM may be slow rather than broken, or a guest that says that it
+// won't boot to its end, since there is more to be learnt of either; or if the
+// guest has booted and is held, since it goes on by itself. One that is to go with
+// its caller goes.
 func (b *bringUp) keepWaiting(err error) error {
 	if errors.Is(context.Cause(b.ctx), errForced) {
 		if b.inst != nil && b.inst.alive() && !b.rec.Doomed {
@@ -90,9 +95,11 @@ func (b *bringUp) keepWaiting(err error) error {
 		return errForced
 	}
 	var held *heldUp
+	var ill *unbooted
 	waits := errors.As(err, &held) && b.rec.Booted && !b.rec.Doomed
-	if !waits && (b.rec.Temporary || !errors.Is(err, api.ErrTimeout)) {
-		return givenUp(err, b.rec)
+	kept := errors.Is(err, api.ErrTimeout) || errors.As(err, &ill)
+	if !waits && (b.rec.Temporary || !kept) {
+		return b.givenUp(err)
 	}
 	_ = b.undo.Finish(nil) // drops the steps; can't fail
 	if waits {
@@ -101,12 +108,30 @@ func (b *bringUp) keepWaiting(err error) error {
 	if err := b.update(b.ctx, func(r *Record) { r.Doomed = false }); err != nil {
 		return err
 	}
-	return timeoutError(b.rec, b.bootLimit(b.rec))
+	if ill != nil {
+		return keptError(b.rec, api.Errorf(api.CodeGuest, "the guest of VM %q didn't boot to its end: %s; the VM is kept", b.rec.Name, ill.why))
+	}
+	return keptError(b.rec, api.Errorf(api.CodeTimeout, "the guest of VM %q was not ready within %s; the VM is kept", b.rec.Name, b.bootLimit(b.rec)))
 }
 
-func timeoutError(rec Record, after time.Duration) error {
-	e := api.Errorf(api.CodeTimeout, "the guest of VM %q was not ready within %s; the VM is kept", rec.Name, after).
-		WithHint("banger vm logs %s shows what it does; banger vm delete --force %s removes it", rec.Name, rec.Name)
+// givenUp is for an error that ends a VM. What comes of being held says that nobody
+// is to wait for that one; others stay as they are.
+func (b *bringUp) givenUp(err error) error {
+	var held *heldUp
+	var ill *unbooted
+	switch {
+	case errors.As(err, &held):
+		return api.Errorf(api.CodeHost, "VM %q can't go on and was given up: %s", b.rec.Name, held.why).
+			WithHint("free some space and try again")
+	case errors.As(err, &ill):
+		return api.Errorf(api.CodeGuest, "the guest of VM %q didn't boot to its end: %s", b.rec.Name, ill.why)
+	}
+	return err
+}
+
+// keptError completes an error for a VM that stays.
+func keptError(rec Record, e *api.Error) error {
+	e = e.WithHint("banger vm logs %s shows what it does; banger vm delete --force %s removes it", rec.Name, rec.Name)
 	e.VM = rec.Name
 	return e
 }

@@ -2,9 +2,7 @@ package vm
 
 import (
 	"context"
-	"errors"
 
-	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/room"
 	"banger/internal/vmm"
@@ -19,17 +17,6 @@ type heldUp struct {
 
 func (h *heldUp) Error() string { return h.told.Error() }
 func (h *heldUp) Unwrap() error { return h.told }
-
-// givenUp is for a call that ends a VM since it is held: nobody is to wait for that
-// one. Other errors stay as they are.
-func givenUp(err error, rec Record) error {
-	var held *heldUp
-	if !errors.As(err, &held) {
-		return err
-	}
-	return api.Errorf(api.CodeHost, "VM %q can't go on and was given up: %s", rec.Name, held.why).
-		WithHint("free some space and try again")
-}
 
 // littleSpace is how many bytes are as good as none where a VMM doesn't tell
 // that it can't write.

@@ -25,10 +25,11 @@ type instance struct {
 	hostPorts []uint16
 	driver    vmm.Driver
 	machine   vmm.Machine
-	ready     chan struct{} // closed once the guest's init has finished
+	ready     chan struct{} // closed once the guest's init has finished, or has given up
 	gone      chan struct{} // closed once the end is written down and cleaned up
 	jumped    chan struct{} // holds one value after a jump of the host's clock
 	offline   string        // why it has no network, if it hasn't; guarded by Manager.mu
+	unbooted  string        // why its init has given up, if it has; guarded by Manager.mu
 
 	ctx    context.Context // ends with the machine or with bangerd
 	cancel context.CancelCauseFunc
@@ -133,25 +134,46 @@ const (
 func (i *instance) watchReady() {
 	guard.Go("wait for a guest", func() {
 		client := guest.NewClient(i.machine.DialGuest)
-		pause := firstReadyPause
-		for i.ctx.Err() == nil {
+		for pause := firstReadyPause; i.ctx.Err() == nil; pause = min(2*pause, lastReadyPause) {
 			state, err := client.Ready(i.ctx)
-			if err != nil {
-				i.manager.log.Warn("wait for the guest", "vm", i.name, "err", err)
-				sleep(i.ctx, pause)
-				pause = min(2*pause, lastReadyPause)
-				continue
+			if err == nil {
+				i.noteReady(state)
+				return
 			}
-			if len(state.Failed) > 0 {
-				i.manager.log.Warn("units failed in the guest", "vm", i.name, "units", guest.Excerpt(strings.Join(state.Failed, " ")))
+			i.manager.log.Warn("wait for the guest", "vm", i.name, "err", err)
+			if i.gaveUp(client, err) {
+				return
 			}
-			if _, err := i.manager.records.update(i.ctx, i.id, func(r *Record) { r.Ready = r.Booted }); err != nil {
-				i.manager.log.Error("note that the guest is ready", "vm", i.name, "err", err)
-			}
-			close(i.ready)
-			return
+			sleep(i.ctx, pause)
 		}
 	})
+}
+
+func (i *instance) noteReady(state guest.Ready) {
+	if len(state.Failed) > 0 {
+		i.manager.log.Warn("units failed in the guest", "vm", i.name, "units", guest.Excerpt(strings.Join(state.Failed, " ")))
+	}
+	if _, err := i.manager.records.update(i.ctx, i.id, func(r *Record) { r.Ready = r.Booted }); err != nil {
+		i.manager.log.Error("note that the guest is ready", "vm", i.name, "err", err)
+	}
+	close(i.ready)
+}
+
+// gaveUp tells, and notes, whether err is the guest's last word: its init won't
+// finish. The agent that still boots the guest refuses too, which passes.
+func (i *instance) gaveUp(client *guest.Client, err error) bool {
+	var refused *guest.RemoteError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	if health, err := client.Health(i.ctx); err != nil || health.Stage != guest.StageReady {
+		return false
+	}
+	i.manager.mu.Lock()
+	i.unbooted = refused.Error()
+	i.manager.mu.Unlock()
+	close(i.ready)
+	return true
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -375,6 +375,9 @@ func (b *bringUp) awaitReady(ctx context.Context) error {
 	defer timeout.Stop()
 	select {
 	case <-b.inst.ready:
+		if f, _ := b.known(b.rec); f.unbooted != "" {
+			return &unbooted{f.unbooted}
+		}
 		return nil
 	case <-timeout.C:
 		return api.Errorf(api.CodeTimeout, "the guest was not ready within %s", b.bootLimit(b.rec))

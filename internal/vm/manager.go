@@ -282,7 +282,7 @@ func (m *Manager) known(rec Record) (facts, *instance) {
 	inst := m.running[rec.ID]
 	f := facts{alive: inst != nil && inst.alive()}
 	if f.alive {
-		f.offline = inst.offline
+		f.offline, f.unbooted = inst.offline, inst.unbooted
 	}
 	if u := m.unreached[rec.ID]; u != nil {
 		f.unreached = u.reason

@@ -16,6 +16,7 @@ type facts struct {
 	noSpace   bool      // the guest's writes fail, since its VMM doesn't stop it
 	unreached string    // why bangerd isn't connected to a VMM that may exist; "" if there is none
 	offline   string    // why a VM that runs has no network; "" if it has one
+	unbooted  string    // why its guest won't finish booting; "" if it may
 	operation operation // what is being done to it, if anything
 }
 
@@ -138,6 +139,8 @@ func whyState(rec Record, f facts, state api.State) string {
 		return f.held + "; it goes on by itself when there is space again"
 	case f.noSpace && state == api.StateRunning:
 		return vmm.DiskFull + ": what it writes fails"
+	case state == api.StateStarting && f.unbooted != "":
+		return fmt.Sprintf("the guest didn't boot to its end: %s; see banger vm logs %s", f.unbooted, rec.Name)
 	case state == api.StateStarting && f.operation == opNone:
 		return fmt.Sprintf("the guest wasn't seen to finish booting; see banger vm logs %s", rec.Name)
 	}

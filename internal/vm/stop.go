@@ -21,9 +21,9 @@ const (
 
 // Stop asks the guest to shut down, then presses its power button, then ends
 // the VMM. With Force it does only the last, also where bangerd can't reach the
-// VMM; a Create, Start or Stop that is under way is cut short. A VM that stays as
-// it is until its Create is done is then gone, as if that had failed. What a guest was asked
-// for can't be taken back: the VM stays in StateStopping if ctx ends then.
+// VMM; a Create, Start or Stop that is under way is cut short. A VM whose Create
+// wasn't through is then gone, as if that had failed. What a guest was asked for
+// can't be taken back: the VM stays in StateStopping if ctx ends then.
 func (m *Manager) Stop(ctx context.Context, ref string, req api.StopVM, progress api.ProgressFunc) (api.VM, error) {
 	ctx, yield := context.WithCancelCause(ctx)
 	defer yield(nil)

@@ -100,7 +100,10 @@ func (f *VMs) Create(ctx context.Context, req api.CreateVM, progress api.Progres
 	progress.Report(api.Progress{Phase: "disk", Title: "making the disk", Done: 2, Total: 2, Unit: "bytes", Finished: true, Millis: 12})
 	vm, err := f.add(req)
 	if err == nil && req.Name == NameTimesOut {
-		return api.VM{}, &api.Error{Code: api.CodeTimeout, Msg: "the guest was not ready after 60s", VM: vm.Name}
+		e := api.Errorf(api.CodeTimeout, "the guest of VM %q was not ready within 60s; the VM is kept", vm.Name).
+			WithHint("banger vm logs %s shows what it does; banger vm delete --force %s removes it", vm.Name, vm.Name)
+		e.VM = vm.Name
+		return api.VM{}, e
 	}
 	return vm, err
 }

@@ -35,6 +35,8 @@ type Agent struct {
 	Ready guest.Ready
 	// OnReady is called before that answer is given.
 	OnReady func()
+	// NotReady, if set, is the answer instead: the init has given up.
+	NotReady error
 
 	vm      *VM
 	started time.Time
@@ -101,6 +103,9 @@ func (a *Agent) call(request guest.Request, conn net.Conn, in io.Reader) (any, e
 	case guest.CallReady:
 		if a.OnReady != nil {
 			a.OnReady()
+		}
+		if a.NotReady != nil {
+			return nil, a.NotReady
 		}
 		ready := a.Ready
 		if ready.State == "" {
