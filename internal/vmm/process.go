@@ -133,6 +133,16 @@ func pidfdReadable(fd uintptr) bool {
 	}
 }
 
+// OrGone returns ErrGone instead of what follows from the end of the process.
+func (p *Process) OrGone(err error) error {
+	select {
+	case <-p.done:
+		return ErrGone
+	default:
+		return err
+	}
+}
+
 // Signal sends a signal to the process, and never to another one that got its
 // pid. It returns ErrGone when the process has ended.
 func (p *Process) Signal(sig unix.Signal) error {

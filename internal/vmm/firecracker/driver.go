@@ -173,12 +173,7 @@ func (d *Driver) Adopt(ctx context.Context, spec vmm.Spec, h vmm.Handle) (vmm.Ma
 		}
 		m.api.close()
 	}
-	select {
-	case <-process.Done(): // it ended meanwhile
-		err = vmm.ErrGone
-	default:
-	}
-	return nil, errors.Join(fmt.Errorf("adopt Firecracker, process %d: %w", h.PID, err), process.Close())
+	return nil, errors.Join(fmt.Errorf("adopt Firecracker, process %d: %w", h.PID, process.OrGone(err)), process.Close())
 }
 
 // instancePattern matches what Firecracker takes as the id of an instance.

@@ -2,11 +2,9 @@ package firecracker
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"banger/internal/vmm"
 )
@@ -33,14 +31,10 @@ var exitCodes = map[int]string{
 
 // ending is what is known of a Firecracker's end.
 type ending struct {
-	killed   bool // by Machine.Kill
-	halted   bool // killed since the guest had halted
-	powerOff bool // Machine.PowerOff had asked for it
-	oomKills bool // the host's kernel has killed processes for want of memory meanwhile
-
-	state   *os.ProcessState // nil if it was no child
-	console string           // its end
-	log     string           // its end
+	vmm.End
+	halted   bool   // killed since the guest had halted
+	powerOff bool   // Machine.PowerOff had asked for it
+	log      string // the end of its messages
 }
 
 // describe tells in words why Firecracker ended, or "" if nothing is known.
@@ -49,12 +43,12 @@ func (e ending) describe() string {
 	switch {
 	case e.halted:
 		return "the guest powered off"
-	case e.killed:
+	case e.Killed:
 		return "it was killed on request"
-	case e.signal() == syscall.SIGKILL && e.oomKills:
+	case e.ByOOM():
 		return "Firecracker was killed by signal 9 (killed)" + vmm.ByOOM
-	case e.signal() != 0:
-		return fmt.Sprintf("Firecracker was killed by signal %d (%v)", int(e.signal()), e.signal())
+	case e.Signal() != 0:
+		return fmt.Sprintf("Firecracker was killed by signal %d (%v)", int(e.Signal()), e.Signal())
 	case !known:
 		return ""
 	case code == 0:
@@ -64,7 +58,7 @@ func (e ending) describe() string {
 	if words, ok := exitCodes[code]; ok {
 		reason += ": " + words
 	}
-	if said := lastError(e.log + "\n" + e.console); said != "" {
+	if said := lastError(e.log + "\n" + e.Console); said != "" {
 		reason += ": " + said
 	}
 	return reason
@@ -73,7 +67,7 @@ func (e ending) describe() string {
 // describeReset tells why the guest reset its machine, which is the only way
 // to end Firecracker with success.
 func (e ending) describeReset() string {
-	if message := vmm.FindPanic(e.console); message != "" {
+	if message := vmm.FindPanic(e.Console); message != "" {
 		return "the guest's kernel panicked: " + message
 	}
 	if e.powerOff {
@@ -82,21 +76,11 @@ func (e ending) describeReset() string {
 	return vmm.Rebooted
 }
 
-func (e ending) signal() syscall.Signal {
-	if e.state == nil {
-		return 0
-	}
-	if status, ok := e.state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return status.Signal()
-	}
-	return 0
-}
-
 // exitCode returns the exit status: that of a child, else what Firecracker
 // said about it.
 func (e ending) exitCode() (int, bool) {
-	if e.state != nil {
-		return e.state.ExitCode(), true
+	if e.State != nil {
+		return e.State.ExitCode(), true
 	}
 	matches := exitLine.FindAllStringSubmatch(e.log, -1)
 	if matches == nil {

@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"banger/internal/vmm"
 )
 
 // exited returns the state of a shell that ran a script.
@@ -26,17 +28,17 @@ func TestDescribeEnding(t *testing.T) {
 		ending ending
 		want   string
 	}{
-		"rebooted":        {ending{state: ok, console: "reboot: Restarting system"}, "the guest rebooted"},
-		"panicked":        {ending{state: ok, console: panicked}, "the guest's kernel panicked: VFS: Unable to mount root fs"},
-		"as asked":        {ending{state: ok, powerOff: true}, "the guest powered off when asked to"},
-		"panic when off":  {ending{state: ok, powerOff: true, console: panicked}, "the guest's kernel panicked: VFS: Unable to mount root fs"},
-		"halted":          {ending{state: killed, halted: true}, "the guest powered off"},
-		"killed by us":    {ending{state: killed, killed: true}, "it was killed on request"},
-		"killed":          {ending{state: killed}, "Firecracker was killed by signal 9 (killed)"},
-		"out of memory":   {ending{state: killed, oomKills: true}, "Firecracker was killed by signal 9 (killed), probably by the kernel for want of memory"},
-		"failed":          {ending{state: failed, log: log}, "Firecracker failed with status 1: Failed to map guest memory"},
-		"Rust panic":      {ending{state: failed, console: "thread 'main' (7) panicked at src/x.rs:1\n"}, "Firecracker failed with status 1: thread 'main' (7) panicked at src/x.rs:1"},
-		"seccomp":         {ending{state: exited(t, "exit 148")}, "Firecracker failed with status 148: it made a system call that its filter forbids"},
+		"rebooted":        {ending{End: vmm.End{State: ok, Console: "reboot: Restarting system"}}, "the guest rebooted"},
+		"panicked":        {ending{End: vmm.End{State: ok, Console: panicked}}, "the guest's kernel panicked: VFS: Unable to mount root fs"},
+		"as asked":        {ending{End: vmm.End{State: ok}, powerOff: true}, "the guest powered off when asked to"},
+		"panic when off":  {ending{End: vmm.End{State: ok, Console: panicked}, powerOff: true}, "the guest's kernel panicked: VFS: Unable to mount root fs"},
+		"halted":          {ending{End: vmm.End{State: killed}, halted: true}, "the guest powered off"},
+		"killed by us":    {ending{End: vmm.End{State: killed, Killed: true}}, "it was killed on request"},
+		"killed":          {ending{End: vmm.End{State: killed}}, "Firecracker was killed by signal 9 (killed)"},
+		"out of memory":   {ending{End: vmm.End{State: killed, OOMKills: true}}, "Firecracker was killed by signal 9 (killed), probably by the kernel for want of memory"},
+		"failed":          {ending{End: vmm.End{State: failed}, log: log}, "Firecracker failed with status 1: Failed to map guest memory"},
+		"Rust panic":      {ending{End: vmm.End{State: failed, Console: "thread 'main' (7) panicked at src/x.rs:1\n"}}, "Firecracker failed with status 1: thread 'main' (7) panicked at src/x.rs:1"},
+		"seccomp":         {ending{End: vmm.End{State: exited(t, "exit 148")}}, "Firecracker failed with status 148: it made a system call that its filter forbids"},
 		"adopted, failed": {ending{log: log}, "Firecracker failed with status 1: Failed to map guest memory"},
 		"adopted, reset":  {ending{log: "x [a:main:INFO] Firecracker exiting successfully. exit_code=0\n"}, "the guest rebooted"},
 		"adopted, killed": {ending{log: "x [a:main:INFO] Running Firecracker\n"}, ""},

@@ -3,7 +3,6 @@ package firecracker
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -96,7 +95,7 @@ func (m *Machine) explain(err error) error {
 		}
 		return &api.Error{Code: f.code, Msg: msg, Hint: f.hint}
 	}
-	return api.Errorf(api.CodeHost, "%v", refusal).WithHint("all Firecracker said is in %s", filepath.Join(m.place.logs, logName))
+	return api.Errorf(api.CodeHost, "%v", refusal).WithHint("all Firecracker said is in %s", m.logPath())
 }
 
 // endGrace is how long a Firecracker that has dropped its connection may take
@@ -105,7 +104,7 @@ const endGrace = time.Second
 
 func (m *Machine) endedMeanwhile() bool {
 	select {
-	case <-m.process.Done():
+	case <-m.Process.Done():
 		return true
 	case <-time.After(endGrace):
 		return false
@@ -115,11 +114,9 @@ func (m *Machine) endedMeanwhile() bool {
 // explainEnd describes a Firecracker, or jailer, that ended before its API
 // answered. What it prints goes where the console does.
 func (m *Machine) explainEnd() error {
-	said := strings.TrimSpace(vmm.LastBoot(vmm.ReadTail(m.spec.Console, 2048)))
+	said := strings.TrimSpace(vmm.LastBoot(vmm.ReadTail(m.Spec.Console, 2048)))
 	said = said[strings.LastIndexByte(said, '\n')+1:]
-	m.mu.Lock()
-	msg := "Firecracker ended at once: " + m.describeEnd()
-	m.mu.Unlock()
+	msg := "Firecracker ended at once: " + guest.Excerpt(m.describeEnd(m.End()))
 	if !strings.Contains(msg, said) {
 		msg += "; it said: " + guest.Excerpt(said)
 	}

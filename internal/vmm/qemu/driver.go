@@ -174,12 +174,7 @@ func (d *Driver) Adopt(ctx context.Context, spec vmm.Spec, h vmm.Handle) (vmm.Ma
 	}
 	m := newMachine(spec, h, process, d.config.Log)
 	if m.qmp, err = dialQMP(ctx, QMPSocket(spec.RuntimeDir), m.onEvent); err != nil {
-		select {
-		case <-process.Done(): // it ended meanwhile
-			err = vmm.ErrGone
-		default:
-		}
-		return nil, errors.Join(fmt.Errorf("adopt QEMU, process %d: %w", h.PID, err), process.Close())
+		return nil, errors.Join(fmt.Errorf("adopt QEMU, process %d: %w", h.PID, process.OrGone(err)), process.Close())
 	}
 	m.run()
 	return m, nil

@@ -31,29 +31,30 @@ func TestDescribeEnding(t *testing.T) {
 	)
 	ok, failed, killed := exited(t, "exit 0"), exited(t, "exit 1"), exited(t, "kill -9 $$")
 	for _, c := range []struct {
-		ending       ending
-		console, log string
-		state        *os.ProcessState
-		want         string
+		shutdown string
+		end      vmm.End
+		log      string
+		want     string
 	}{
-		{ending{shutdown: "guest-shutdown"}, header, "", ok, "the guest powered off"},
-		{ending{shutdown: "guest-reset"}, header, "", nil, "the guest rebooted"},
-		{ending{shutdown: "guest-reset"}, header + panicky + header, "", ok, "the guest rebooted"},
-		{ending{shutdown: "guest-reset"}, header + header + panicky, "", ok, `the guest's kernel panicked: VFS: Unable to mount root fs on ""`},
-		{ending{shutdown: "guest-panic"}, panicky, "", ok, `the guest's kernel panicked: VFS: Unable to mount root fs on ""`},
-		{ending{shutdown: "guest-panic"}, header, "", nil, "the guest's kernel panicked"},
-		{ending{shutdown: "host-signal"}, header, program + ": terminating on signal 15 from pid 1 (init)\n", ok, "QEMU ended: terminating on signal 15 from pid 1 (init)"},
-		{ending{shutdown: "host-signal"}, header, "", nil, "QEMU ended: host-signal"},
-		{ending{shutdown: "host-qmp-quit"}, header, "", nil, "QEMU ended: host-qmp-quit"},
-		{ending{killed: true}, header, "", killed, "it was killed on request"},
-		{ending{killed: true, shutdown: "guest-shutdown"}, header, "", killed, "the guest powered off"},
-		{ending{}, header, "", killed, "QEMU ended: it was killed by signal 9 (killed)"},
-		{ending{oomKills: true}, header, "", killed, "QEMU ended: it was killed by signal 9 (killed), probably by the kernel for want of memory"},
-		{ending{}, header, "a\nb\nout of luck\n", failed, "QEMU ended: it ended with status 1: out of luck"},
-		{ending{}, header, "", nil, ""},
+		{"guest-shutdown", vmm.End{Console: header, State: ok}, "", "the guest powered off"},
+		{"guest-reset", vmm.End{Console: header}, "", "the guest rebooted"},
+		{"guest-reset", vmm.End{Console: header + panicky + header, State: ok}, "", "the guest rebooted"},
+		{"guest-reset", vmm.End{Console: header + header + panicky, State: ok}, "", `the guest's kernel panicked: VFS: Unable to mount root fs on ""`},
+		{"guest-panic", vmm.End{Console: panicky, State: ok}, "", `the guest's kernel panicked: VFS: Unable to mount root fs on ""`},
+		{"guest-panic", vmm.End{Console: header}, "", "the guest's kernel panicked"},
+		{"host-signal", vmm.End{Console: header, State: ok}, program + ": terminating on signal 15 from pid 1 (init)\n", "QEMU ended: terminating on signal 15 from pid 1 (init)"},
+		{"host-signal", vmm.End{Console: header}, "", "QEMU ended: host-signal"},
+		{"host-qmp-quit", vmm.End{Console: header}, "", "QEMU ended: host-qmp-quit"},
+		{"", vmm.End{Console: header, State: killed, Killed: true}, "", "it was killed on request"},
+		{"guest-shutdown", vmm.End{Console: header, State: killed, Killed: true}, "", "the guest powered off"},
+		{"", vmm.End{Console: header, State: killed}, "", "QEMU ended: it was killed by signal 9 (killed)"},
+		{"", vmm.End{Console: header, State: killed, OOMKills: true}, "", "QEMU ended: it was killed by signal 9 (killed), probably by the kernel for want of memory"},
+		{"", vmm.End{Console: header, State: failed}, "a\nb\nout of luck\n", "QEMU ended: it ended with status 1: out of luck"},
+		{"", vmm.End{Console: header}, "", ""},
 	} {
-		if got := c.ending.describe(c.console, c.log, c.state); got != c.want {
-			t.Errorf("%+v: got %q, want %q", c.ending, got, c.want)
+		e := ending{c.end, c.shutdown, c.log}
+		if got := e.describe(); got != c.want {
+			t.Errorf("%+v: got %q, want %q", e, got, c.want)
 		}
 	}
 }

@@ -52,13 +52,13 @@ func (m *Machine) keepGoing() {
 		if why == "" {
 			select {
 			case <-changed:
-			case <-m.life.Done():
+			case <-m.Context().Done():
 				return
 			}
 		}
 		select {
 		case <-ticks.C:
-		case <-m.life.Done():
+		case <-m.Context().Done():
 			return
 		}
 		if m.hasSpace() {
@@ -71,9 +71,9 @@ func (m *Machine) noteStatus() {
 	var status struct {
 		Status string `json:"status"`
 	}
-	if err := m.qmp.Execute(m.life, "query-status", nil, &status); err != nil {
-		if m.life.Err() == nil {
-			m.log.Warn("ask whether the guest runs", "err", err)
+	if err := m.qmp.Execute(m.Context(), "query-status", nil, &status); err != nil {
+		if m.Context().Err() == nil {
+			m.Log.Warn("ask whether the guest runs", "err", err)
 		}
 		return
 	}
@@ -85,7 +85,7 @@ func (m *Machine) noteStatus() {
 // hasSpace tells whether the guest can write. Where that can't be found out, it
 // is tried.
 func (m *Machine) hasSpace() bool {
-	for _, drive := range m.spec.Drives {
+	for _, drive := range m.Spec.Drives {
 		if drive.ReadOnly {
 			continue
 		}
@@ -101,9 +101,9 @@ func (m *Machine) goOn() {
 	if why, _ := m.hold.Held(); why == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(m.life, qmpTimeout)
+	ctx, cancel := context.WithTimeout(m.Context(), qmpTimeout)
 	defer cancel()
-	if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil && m.life.Err() == nil {
+	if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil && m.Context().Err() == nil {
 		m.warn("the VM can't go on", err.Error())
 	}
 }

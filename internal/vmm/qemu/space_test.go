@@ -40,10 +40,14 @@ func TestGoesOnWithSpace(t *testing.T) {
 	if err := os.WriteFile(drive, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := newMachine(vmm.Spec{Drives: []vmm.Drive{{Path: "/dev/null/nowhere", ReadOnly: true}, {Path: drive}}}, vmm.Handle{}, nil, slog.New(slog.DiscardHandler))
+	process, err := vmm.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMachine(vmm.Spec{Drives: []vmm.Drive{{Path: "/dev/null/nowhere", ReadOnly: true}, {Path: drive}}}, vmm.Handle{}, process, slog.New(slog.DiscardHandler))
 	m.qmp = dialTest(t, socket, m.onEvent)
-	m.tasks.Go(m.keepGoing)
-	t.Cleanup(func() { m.stop(); m.tasks.Wait() })
+	m.Go("let a guest go on", m.keepGoing)
+	t.Cleanup(func() { _ = m.Close() })
 	deadline := time.Now().Add(time.Minute)
 	for {
 		mu.Lock()
