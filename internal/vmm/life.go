@@ -77,13 +77,13 @@ func NewLife(program string, spec Spec, h Handle, process *Process, log *slog.Lo
 // the machine is let go of.
 func (l *Life) Context() context.Context { return l.ctx }
 
-// Go runs f, which has to return when Context has ended.
-func (l *Life) Go(what string, f func()) { l.tasks.Go(guard.Func(what, f)) }
+// Task runs f in the background. It has to return when Context has ended.
+func (l *Life) Task(what string, f func()) { l.tasks.Go(guard.Func(what, f)) }
 
 // Watch waits, in the background, for the end of the VMM. It has describe tell
 // why it ended, and clear what it has left behind removed, before Done is closed.
 func (l *Life) Watch(describe func(End) string, clear func(context.Context) error) {
-	l.Go("wait for the end of "+l.program, func() {
+	l.Task("wait for the end of "+l.program, func() {
 		select {
 		case <-l.Process.Done():
 		case <-l.ctx.Done():

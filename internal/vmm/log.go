@@ -74,12 +74,17 @@ func keepTail(f *os.File, offset int64, path string) error {
 // KeepLogsBounded calls BoundLog on the logs now and every few seconds, until
 // ctx ends.
 func KeepLogsBounded(ctx context.Context, log *slog.Logger, paths ...string) {
-	ticker := time.NewTicker(logInterval)
+	KeepSmall(ctx, log, logInterval, BoundLog, paths...)
+}
+
+// KeepSmall calls bound for each log, now and at every interval, until ctx ends.
+func KeepSmall(ctx context.Context, log *slog.Logger, interval time.Duration, bound func(path string) error, paths ...string) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	said := make(map[string]bool)
 	for {
 		for _, path := range paths {
-			if err := BoundLog(path); err != nil && !said[path] { // it would be said each time
+			if err := bound(path); err != nil && !said[path] { // it would be said each time
 				said[path] = true
 				log.Warn("a log can't be kept small", "error", err)
 			}
@@ -100,6 +105,11 @@ func ReadTail(path string, n int64) string {
 		return ""
 	}
 	defer f.Close()
+	return Tail(f, n)
+}
+
+// Tail is ReadTail for an open file.
+func Tail(f *os.File, n int64) string {
 	info, err := f.Stat()
 	if err != nil {
 		return ""

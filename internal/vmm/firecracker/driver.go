@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"regexp"
 	"time"
@@ -157,12 +155,9 @@ func (d *Driver) boot(ctx context.Context, m *Machine, view vmm.Spec) error {
 
 // Adopt connects to a Firecracker that an earlier bangerd started.
 func (d *Driver) Adopt(ctx context.Context, spec vmm.Spec, h vmm.Handle) (vmm.Machine, error) {
-	if h.Driver != Name {
-		return nil, fmt.Errorf("adopt VMM: its driver is %q, not %q", h.Driver, Name)
-	}
-	process, err := vmm.OpenProcess(h.PID, h.StartTime)
+	process, err := h.Open(Name, "Firecracker")
 	if err != nil {
-		return nil, fmt.Errorf("adopt Firecracker, process %d: %w", h.PID, err)
+		return nil, err
 	}
 	place, err := d.find(spec)
 	if err == nil {
@@ -190,11 +185,5 @@ func instanceID(spec vmm.Spec) string {
 // removeSockets removes the sockets in a Firecracker's working directory,
 // which it never does itself. It wouldn't start while they exist.
 func removeSockets(dir string) error {
-	var errs []error
-	for _, name := range []string{apiSocket, vsockSocket} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return vmm.RemoveSockets(filepath.Join(dir, apiSocket), filepath.Join(dir, vsockSocket))
 }

@@ -1,12 +1,9 @@
 package firecracker
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -57,27 +54,6 @@ func punchLog(path string) error {
 	return nil
 }
 
-// keepLogsPunched calls punchLog on the files every few seconds, until ctx
-// ends.
-func keepLogsPunched(ctx context.Context, log *slog.Logger, paths ...string) {
-	ticker := time.NewTicker(punchInterval)
-	defer ticker.Stop()
-	said := make(map[string]bool)
-	for {
-		for _, path := range paths {
-			if err := punchLog(path); err != nil && !said[path] { // it would be said each time
-				said[path] = true
-				log.Warn("a log can't be kept small", "error", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
 // openLog opens a file that Firecracker writes, and nothing that a jailed one
 // may have put in its place.
 func openLog(path string, flag int) (*os.File, error) {
@@ -103,15 +79,7 @@ func readLogTail(path string, n int64) string {
 		return ""
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return ""
-	}
-	tail, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-n), n))
-	if err != nil {
-		return ""
-	}
-	return string(tail)
+	return vmm.Tail(f, n)
 }
 
 // createLogs makes empty log files in dir that nobody else can read;

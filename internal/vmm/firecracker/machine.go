@@ -69,11 +69,11 @@ func (m *Machine) identify(ctx context.Context) error {
 
 // run starts the machine's goroutines.
 func (m *Machine) run() {
-	m.Go("keep a console's log small", func() { vmm.KeepLogsBounded(m.Context(), m.Log, m.Spec.Console) })
-	m.Go("keep Firecracker's logs small", func() {
-		keepLogsPunched(m.Context(), m.Log, m.logPath(), filepath.Join(m.place.logs, metricsName))
+	m.Task("keep a console's log small", func() { vmm.KeepLogsBounded(m.Context(), m.Log, m.Spec.Console) })
+	m.Task("keep Firecracker's logs small", func() {
+		vmm.KeepSmall(m.Context(), m.Log, punchInterval, punchLog, m.logPath(), filepath.Join(m.place.logs, metricsName))
 	})
-	m.Go("wait until a guest has powered off", m.endHalted)
+	m.Task("wait until a guest has powered off", m.endHalted)
 	m.Watch(m.describeEnd, m.clear)
 }
 

@@ -3,19 +3,16 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"banger/internal/api"
 	"banger/internal/vmm"
 )
 
@@ -51,19 +48,7 @@ func New(c Config) *Driver { return &Driver{config: c} }
 // FindBinary returns the absolute path of QEMU: configured if it isn't empty,
 // else the one on PATH. A missing QEMU is an api.CodeHost error.
 func FindBinary(configured string) (string, error) {
-	name := configured
-	if name == "" {
-		name = program
-	}
-	path, err := exec.LookPath(name)
-	if err == nil {
-		path, err = filepath.Abs(path)
-	}
-	if err != nil {
-		return "", api.Errorf(api.CodeHost, "QEMU isn't installed: find %s: %v", name, err).
-			WithHint("install it: apt install qemu-system-x86")
-	}
-	return path, nil
+	return vmm.FindBinary("QEMU", cmp.Or(configured, program), "install it: apt install qemu-system-x86")
 }
 
 // Name returns "qemu".
@@ -165,12 +150,9 @@ func waitQMP(ctx context.Context, spec vmm.Spec, process *vmm.Process, onEvent f
 // Adopt connects to a QEMU that an earlier bangerd started. When that bangerd
 // has just died, QEMU may take a moment to notice.
 func (d *Driver) Adopt(ctx context.Context, spec vmm.Spec, h vmm.Handle) (vmm.Machine, error) {
-	if h.Driver != Name {
-		return nil, fmt.Errorf("adopt VMM: its driver is %q, not %q", h.Driver, Name)
-	}
-	process, err := vmm.OpenProcess(h.PID, h.StartTime)
+	process, err := h.Open(Name, "QEMU")
 	if err != nil {
-		return nil, fmt.Errorf("adopt QEMU, process %d: %w", h.PID, err)
+		return nil, err
 	}
 	m := newMachine(spec, h, process, d.config.Log)
 	if m.qmp, err = dialQMP(ctx, QMPSocket(spec.RuntimeDir), m.onEvent); err != nil {
@@ -181,11 +163,5 @@ func (d *Driver) Adopt(ctx context.Context, spec vmm.Spec, h vmm.Handle) (vmm.Ma
 }
 
 func removeSockets(spec vmm.Spec) error {
-	var errs []error
-	for _, socket := range []string{QMPSocket(spec.RuntimeDir), AgentSocket(spec.RuntimeDir)} {
-		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return vmm.RemoveSockets(QMPSocket(spec.RuntimeDir), AgentSocket(spec.RuntimeDir))
 }

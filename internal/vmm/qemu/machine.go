@@ -41,8 +41,8 @@ func newMachine(spec vmm.Spec, h vmm.Handle, process *vmm.Process, log *slog.Log
 
 // run starts the machine's goroutines, once qmp is set.
 func (m *Machine) run() {
-	m.Go("keep QEMU's logs small", func() { vmm.KeepLogsBounded(m.Context(), m.Log, m.Spec.Console, logPath(m.Spec)) })
-	m.Go("let a guest go on when there is space", m.keepGoing)
+	m.Task("keep QEMU's logs small", func() { vmm.KeepLogsBounded(m.Context(), m.Log, m.Spec.Console, logPath(m.Spec)) })
+	m.Task("let a guest go on when there is space", m.keepGoing)
 	m.Watch(m.describeEnd, func(context.Context) error { return errors.Join(m.closeAgent(), removeSockets(m.Spec)) })
 }
 

@@ -46,7 +46,7 @@ func TestGoesOnWithSpace(t *testing.T) {
 	}
 	m := newMachine(vmm.Spec{Drives: []vmm.Drive{{Path: "/dev/null/nowhere", ReadOnly: true}, {Path: drive}}}, vmm.Handle{}, process, slog.New(slog.DiscardHandler))
 	m.qmp = dialTest(t, socket, m.onEvent)
-	m.Go("let a guest go on", m.keepGoing)
+	m.Task("let a guest go on", m.keepGoing)
 	t.Cleanup(func() { _ = m.Close() })
 	deadline := time.Now().Add(time.Minute)
 	for {
