@@ -37,6 +37,10 @@ const (
 	clockTimeout    = 10 * time.Minute // a guest that stands still answers when it goes on
 )
 
+// verdictTimeout is how long an agent that takes no more of a stream may go on
+// before it has said why.
+const verdictTimeout = 30 * time.Second
+
 // readyRetry is the pause before asking again whether the guest is ready,
 // when the agent is between the initramfs and the root filesystem. It grows up
 // to readyRetryLast, as a guest may cut each call off.
@@ -125,13 +129,20 @@ func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
 		accepted = err == nil
 		return err
 	})
-	_, sendErr := io.Copy(s.conn, r)
+	src := &source{r: r}
+	_, sendErr := io.Copy(s.conn, src)
 	if sendErr == nil {
 		sendErr = s.conn.CloseWrite()
 	}
+	switch {
+	case sendErr == nil:
+	case src.failed:
+		_ = s.conn.Close() // wakes the reader of the verdict
+	default: // the agent has stopped reading, and its verdict says why
+		_ = s.conn.SetReadDeadline(time.Now().Add(verdictTimeout)) // fails if it has closed already
+	}
 	if sendErr != nil {
 		sendErr = s.explain(fmt.Errorf("send files to %s in the guest: %w", path, sendErr))
-		_ = s.conn.Close() // wakes the reader of the verdict
 	}
 	err = <-verdict
 	var remote *RemoteError
@@ -139,6 +150,18 @@ func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
 		return err
 	}
 	return sendErr
+}
+
+// source tells whether it was the reader that made a copy fail.
+type source struct {
+	r      io.Reader
+	failed bool
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.failed = s.failed || err != nil && !errors.Is(err, io.EOF)
+	return n, err
 }
 
 // Archive writes the guest's root filesystem to w as a tar stream, see
