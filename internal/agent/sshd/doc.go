@@ -16,7 +16,8 @@
 //     most drainGrace later (sshd would wait for them for ever). What they
 //     write from then on is dropped, but does not kill them.
 //   - A command still running when its channel or its connection ends gets
-//     SIGHUP and SIGCONT, with a terminal or without (sshd: only with one).
+//     SIGHUP and SIGCONT, with a terminal or without (sshd: only with one). Without
+//     one it may go on to write: that is dropped, but does not kill it.
 //   - When the client ends the input of a terminal, the terminal's end-of-file
 //     character is typed into it, so that `ssh -tt vm <script` ends.
 //

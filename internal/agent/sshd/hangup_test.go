@@ -1,6 +1,8 @@
 package sshd
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,6 +38,36 @@ func TestHangUp(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A command that was hung up may clean up, and what it writes meanwhile, more
+// than a pipe holds, doesn't kill it.
+func TestHungUpCommandMayWrite(t *testing.T) {
+	for how, hangUp := range map[string]func(*ssh.Client, *ssh.Session) error{
+		"channel":    func(_ *ssh.Client, s *ssh.Session) error { return s.Close() },
+		"connection": func(c *ssh.Client, _ *ssh.Session) error { return c.Close() },
+	} {
+		t.Run(how, func(t *testing.T) {
+			f := serve(t, nil)
+			c := f.client()
+			s := newSession(t, c)
+			stdout, _ := pipesOf(t, s)
+			clean := filepath.Join(t.TempDir(), "clean")
+			write := "head -c 3000000 /dev/zero"
+			err := s.Start("trap '" + write + " && " + write + " >&2 && : >" + clean + "; exit' HUP; echo $$; while :; do sleep 1; done")
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid := number(t, line(t, stdout))
+			if err := hangUp(c, s); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the end of the command", func() bool { return !isRunning(pid) })
+			if _, err := os.Stat(clean); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -72,7 +72,9 @@ func (r *running) signal(sig syscall.Signal) {
 }
 
 // serve copies the streams until the command has ended, reports that, and
-// closes the channel. It returns early when the client is gone.
+// closes the channel. It returns early when the client is gone, after which a
+// command may go on and write: a shell does, before it runs its trap, to say that
+// the program before it was hung up as well.
 func (r *running) serve(ctx context.Context) {
 	<-r.released
 	defer r.channel.Close()
@@ -100,6 +102,7 @@ func (r *running) serve(ctx context.Context) {
 		case <-outputs:
 			r.streams.discardRest(r.conn.service)
 			r.report(status)
+			return
 		case <-r.gone:
 		}
 	case <-r.gone:
@@ -107,6 +110,9 @@ func (r *running) serve(ctx context.Context) {
 	case <-ctx.Done():
 		r.process.signal(syscall.SIGHUP, syscall.SIGCONT)
 	}
+	r.streams.finish(time.Now())
+	<-outputs // at once, for nothing can be sent any more
+	r.streams.discardRest(r.conn.service)
 }
 
 // report tells the client how the command ended, and that there is no more

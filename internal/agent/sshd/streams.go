@@ -130,13 +130,17 @@ func (s *streams) finish(deadline time.Time) {
 	}
 }
 
-// copy copies until all who could write have closed their ends, or until the
-// deadline and then what is there already: a command that has ended has
-// nothing else to say.
+// copy copies until all who could write have closed their ends, until the
+// deadline and then what is there already, for a command that has ended has
+// nothing else to say, or until the client is gone.
 func (o *output) copy() {
 	_, err := io.CopyBuffer(o.to, struct{ io.Reader }{o.from}, make([]byte, copySize))
+	if err == nil {
+		return
+	}
+	o.left = true
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return // the end, or the client is gone
+		return
 	}
 	if err := o.from.SetReadDeadline(time.Time{}); err != nil {
 		return
@@ -146,16 +150,15 @@ func (o *output) copy() {
 		waiting, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
 		return err
 	})
-	if err != nil {
-		return
+	if err == nil {
+		_, _ = io.CopyN(o.to, o.from, int64(waiting)) // or the client is gone
 	}
-	_, err = io.CopyN(o.to, o.from, int64(waiting))
-	o.left = err == nil
 }
 
 // discardRest reads what is still written by processes that the command left
-// behind, up to the end of ctx: were their pipe closed, they would be killed
-// by their next line of output. Those of a terminal have lost it already.
+// behind, or by the command itself for a client that is gone, up to the end of
+// ctx: were their pipe closed, they would be killed by their next line of output.
+// Those of a terminal have lost it already.
 func (s *streams) discardRest(ctx context.Context) {
 	for _, o := range s.outputs {
 		if s.terminal != nil {
@@ -164,6 +167,7 @@ func (s *streams) discardRest(ctx context.Context) {
 		if !o.left {
 			continue
 		}
+		_ = o.from.SetReadDeadline(time.Time{}) // files that are closed need none
 		stop := context.AfterFunc(ctx, func() { closeFiles(o.from) })
 		go func() {
 			defer stop()
