@@ -96,7 +96,7 @@ func (b *bringUp) keepWaiting(err error) error {
 	}
 	var held *heldUp
 	var ill *unbooted
-	waits := errors.As(err, &held) && b.rec.Booted && !b.rec.Doomed
+	waits := errors.As(err, &held) && b.rec.Stage.hasGuest() && !b.rec.Doomed
 	kept := errors.Is(err, api.ErrTimeout) || errors.As(err, &ill)
 	if !waits && (b.rec.Temporary || !kept) {
 		return b.givenUp(err)

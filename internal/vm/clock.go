@@ -98,7 +98,7 @@ func (m *Manager) watchClock() {
 			return
 		}
 		m.mu.Lock()
-		for _, inst := range m.running {
+		for _, inst := range m.instances() {
 			select {
 			case inst.jumped <- struct{}{}:
 			default: // it is about to look anyway

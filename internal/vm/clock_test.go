@@ -155,7 +155,7 @@ func TestClockIsFollowed(t *testing.T) {
 	right(2)
 	wrong()
 	w.mu.Lock()
-	w.running[vm.ID].jumped <- struct{}{}
+	w.slots[vm.ID].inst.jumped <- struct{}{}
 	w.mu.Unlock()
 	right(3)
 }

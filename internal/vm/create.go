@@ -71,6 +71,7 @@ func (m *Manager) planned(ctx context.Context, req api.CreateVM) (Record, error)
 		HostPorts: req.HostPorts,
 		CreatedAt: time.Now().UTC(),
 		Doomed:    true,
+		Stage:     StageDown,
 	}
 	if rec.Name != "" {
 		if err := checkName(rec.Name); err != nil {

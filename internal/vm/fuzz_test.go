@@ -55,11 +55,11 @@ func FuzzRecord(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = db.Close() })
-	fine, err := json.Marshal(Record{ID: "fine", Name: "fine", CreatedAt: time.Unix(1, 0)})
+	fine, err := json.Marshal(Record{ID: "fine", Name: "fine", Stage: StageDown, CreatedAt: time.Unix(1, 0)})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add("id", "web", "10.0.0.2", `{"ID":"id","Name":"web","IP":"10.0.0.2","Handle":{"pid":1},"Timing":[{}],"StartedAt":"2024-01-01T00:00:00Z"}`)
+	f.Add("id", "web", "10.0.0.2", `{"ID":"id","Name":"web","IP":"10.0.0.2","Stage":"ready","Handle":{"pid":1},"Timing":[{}],"StartedAt":"2024-01-01T00:00:00Z"}`)
 	f.Add("id", "web", "10.0.0.2", `{"ID":"fine","Name":"fine"}`)
 	f.Add("../x", "\x1b[2J", "nonsense", `{"CreatedAt":[1,{"a":2}]}`)
 	f.Add("", "", "", `[`)

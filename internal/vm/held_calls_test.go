@@ -53,7 +53,7 @@ func TestHeldWhileStarting(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- errorOf(w.Start(t.Context(), "web", api.StartVM{}, nil)) }()
 	vm := <-booted
-	waitFor(t, func() bool { rec, err := w.records.find(t.Context(), "web"); return err == nil && rec.Booted })
+	waitFor(t, func() bool { rec, err := w.records.find(t.Context(), "web"); return err == nil && rec.Stage.hasGuest() })
 	vm.Hold(vmm.DiskFull)
 	wantHeld(t, "start", <-result)
 	if got, err := w.Get(t.Context(), "web"); err != nil || got.State != api.StatePaused {

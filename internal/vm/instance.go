@@ -48,11 +48,8 @@ func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *ins
 		ready: make(chan struct{}), gone: make(chan struct{}), jumped: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel,
 	}
-	m.mu.Lock()
-	m.running[rec.ID] = inst
-	delete(m.unreached, rec.ID)
-	m.mu.Unlock()
-	if rec.Ready {
+	m.setSlot(rec.ID, func(s *slot) { s.inst, s.lost = inst, nil })
+	if rec.Stage == StageReady {
 		close(inst.ready)
 	}
 	guard.Go("watch a VM", inst.watchEnd)
@@ -72,9 +69,7 @@ func (i *instance) watchEnd() {
 	rebooted := false
 	// The last step, as whatever comes next for this VM waits for it.
 	defer func() {
-		m.mu.Lock()
-		delete(m.running, i.id)
-		m.mu.Unlock()
+		m.setSlot(i.id, func(s *slot) { s.inst = nil })
 		close(i.gone)
 		if rebooted {
 			m.startRebooted(i)
@@ -102,7 +97,7 @@ func (r *Record) ended(reason string) {
 	if r.Stopping {
 		reason = ""
 	}
-	r.Handle, r.Launching, r.Booted, r.Ready, r.Stopping = nil, false, false, false, false
+	r.Handle, r.Stage, r.Stopping = nil, StageDown, false
 	r.StopReason = reason
 }
 
@@ -153,7 +148,7 @@ func (i *instance) noteReady(state guest.Ready) {
 	if len(state.Failed) > 0 {
 		i.manager.log.Warn("units failed in the guest", "vm", i.name, "units", guest.Excerpt(strings.Join(state.Failed, " ")))
 	}
-	if _, err := i.manager.records.update(i.ctx, i.id, func(r *Record) { r.Ready = r.Booted }); err != nil {
+	if _, err := i.manager.records.update(i.ctx, i.id, func(r *Record) { r.advance(StageBooted, StageReady) }); err != nil {
 		i.manager.log.Error("note that the guest is ready", "vm", i.name, "err", err)
 	}
 	close(i.ready)

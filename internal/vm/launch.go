@@ -112,7 +112,11 @@ func (b *bringUp) startVMM(ctx context.Context) error {
 		return err
 	}
 	handle := machine.Handle()
-	err = b.update(ctx, func(r *Record) { r.Handle, r.Launching = &handle, false })
+	err = b.update(ctx, func(r *Record) {
+		if r.advance(StageLaunching, StageBooting) {
+			r.Handle = &handle
+		}
+	})
 	inst := b.track(b.rec, choice.Driver, machine)
 	b.inst = inst
 	b.undo.Add("end the VMM of "+b.rec.Name, func(ctx context.Context) error { return inst.kill(ctx) })
@@ -135,7 +139,7 @@ func (b *bringUp) prepareVMM(ctx context.Context, choice Choice) error {
 	now := time.Now().UTC()
 	return b.update(ctx, func(r *Record) {
 		r.ended("") // in case that the last one's end could not be noted
-		r.Launching = true
+		r.advance(StageDown, StageLaunching)
 		r.StartedAt = &now
 		r.Driver, r.Kernel = choice.Driver.Name(), b.assets.kernel.Name
 	})
@@ -243,7 +247,7 @@ func (b *bringUp) bootGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = b.update(ctx, func(r *Record) { r.Booted = true })
+	err = b.update(ctx, func(r *Record) { r.advance(StageBooting, StageBooted) })
 	b.inst.watchReady()
 	b.inst.followClock()
 	return err

@@ -9,9 +9,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -125,10 +123,8 @@ type Manager struct {
 	records records
 	log     *slog.Logger
 
-	mu        sync.Mutex
-	running   map[string]*instance    // by VM id; those whose VMM runs
-	unreached map[string]*unreached   // by VM id; those whose VMM may run, unconnected
-	busy      map[string]*reservation // by VM id
+	mu    sync.Mutex
+	slots map[string]slot // by VM id; use slot and setSlot
 
 	netMu     sync.Mutex // held while taps come and go, so that Down can't race with Up
 	connected bool       // Reconcile has seen to the taps of all VMs
@@ -143,14 +139,12 @@ type Manager struct {
 func New(cfg Config) *Manager {
 	life, stop := context.WithCancelCause(context.Background())
 	return &Manager{
-		cfg:       cfg,
-		records:   records{db: cfg.DB},
-		log:       cfg.Log,
-		running:   make(map[string]*instance),
-		unreached: make(map[string]*unreached),
-		busy:      make(map[string]*reservation),
-		life:      life,
-		stop:      stop,
+		cfg:     cfg,
+		records: records{db: cfg.DB},
+		log:     cfg.Log,
+		slots:   make(map[string]slot),
+		life:    life,
+		stop:    stop,
 	}
 }
 
@@ -243,7 +237,7 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 	m.tasks.Wait() // none of them can make an instance any more
 	m.mu.Lock()
-	instances := slices.Collect(maps.Values(m.running))
+	instances := m.instances()
 	m.mu.Unlock()
 	var errs []error
 	for _, inst := range instances {
@@ -254,10 +248,7 @@ func (m *Manager) Close() error {
 
 // instance returns the VM's running instance or says that there is none.
 func (m *Manager) instance(rec Record) (*instance, error) {
-	m.mu.Lock()
-	inst := m.running[rec.ID]
-	m.mu.Unlock()
-	if inst != nil && inst.alive() {
+	if inst := m.slot(rec.ID).inst; inst != nil && inst.alive() {
 		return inst, nil
 	}
 	if f := m.facts(rec); observe(rec, f) == api.StateUnknown {
@@ -279,18 +270,18 @@ func (m *Manager) facts(rec Record) facts {
 func (m *Manager) known(rec Record) (facts, *instance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	inst := m.running[rec.ID]
-	f := facts{alive: inst != nil && inst.alive()}
+	s := m.slots[rec.ID]
+	f := facts{alive: s.inst != nil && s.inst.alive()}
 	if f.alive {
-		f.offline, f.unbooted = inst.offline, inst.unbooted
+		f.offline, f.unbooted = s.inst.offline, s.inst.unbooted
 	}
-	if u := m.unreached[rec.ID]; u != nil {
-		f.unreached = u.reason
+	if s.lost != nil {
+		f.unreached = s.lost.reason
 	}
-	if busy := m.busy[rec.ID]; busy != nil {
-		f.operation = busy.operation
+	if s.job != nil {
+		f.operation = s.job.operation
 	}
-	return f, inst
+	return f, s.inst
 }
 
 func hostAlias(rec Record) string { return "banger-" + rec.ID }

@@ -560,7 +560,7 @@ func TestInterruptedWork(t *testing.T) {
 	t.Run("start, before the handle was stored", func(t *testing.T) {
 		w := newWorld(t)
 		vm := w.create(t, api.CreateVM{Name: "web"})
-		w.change(t, vm.ID, func(r *Record) { r.Handle, r.Launching = nil, true })
+		w.change(t, vm.ID, func(r *Record) { r.Handle, r.Stage = nil, StageLaunching })
 		w.restart(t)
 		if _, err := procid.StartTime(vm.PID); !errors.Is(err, vmm.ErrGone) {
 			t.Errorf("the orphaned VMM still runs: %v", err)

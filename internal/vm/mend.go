@@ -3,7 +3,6 @@ package vm
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -92,7 +91,7 @@ func (m *Manager) mendBridge(ctx context.Context) []*instance {
 func (m *Manager) alive() []*instance {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.DeleteFunc(slices.Collect(maps.Values(m.running)), func(i *instance) bool { return !i.alive() })
+	return slices.DeleteFunc(m.instances(), func(i *instance) bool { return !i.alive() })
 }
 
 // mend puts the network of a running VM right, or notes why it has none. The

@@ -10,7 +10,7 @@ import (
 // mayReboot tells whether a guest's reset of its machine is a reboot: stopping a
 // VM ends with one too, and a guest that resets while it boots would go on for
 // ever. A VM that goes with its session goes.
-func (r *Record) mayReboot() bool { return r.Ready && !r.Stopping && !r.Doomed }
+func (r *Record) mayReboot() bool { return r.Stage == StageReady && !r.Stopping && !r.Doomed }
 
 // startRebooted starts the VM of an ended instance, whose guest rebooted, unless
 // somebody else does something with it first.

@@ -64,7 +64,7 @@ func TestNoReboot(t *testing.T) {
 		"power off": {func(_ *world, vm *vmmtest.VM) { vm.PowerOff() }, "the guest powered off"},
 		"panic":     {func(_ *world, vm *vmmtest.VM) { vm.Panic("no") }, "the guest's kernel panicked: no"},
 		"while it boots": {func(w *world, vm *vmmtest.VM) {
-			w.change(t, vm.Spec.ID, func(r *Record) { r.Ready = false })
+			w.change(t, vm.Spec.ID, func(r *Record) { r.Stage = StageBooted })
 			vm.Reboot()
 		}, "the guest rebooted"},
 		"before it goes with its session": {func(w *world, vm *vmmtest.VM) {

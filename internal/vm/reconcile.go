@@ -39,7 +39,7 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 		switch {
 		case rec.broken != nil:
 			m.log.Error("a VM is left as it is", "vm", rec.Name, "reason", rec.broken)
-		case rec.Handle != nil || rec.Launching || rec.Doomed:
+		case rec.Stage != StageDown || rec.Doomed:
 			searches = append(searches, m.search(rec.ID, rec.Name))
 		}
 	}
@@ -68,7 +68,7 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 // dropHandles makes records say that no VMM runs.
 func (m *Manager) dropHandles(ctx context.Context, recs []Record) ([]Record, error) {
 	for i, rec := range recs {
-		if rec.Handle == nil && !rec.Launching {
+		if rec.Stage == StageDown {
 			continue
 		}
 		updated, err := m.records.update(ctx, rec.ID, func(r *Record) { r.ended("it ran where this was copied from") })
@@ -82,7 +82,7 @@ func (m *Manager) dropHandles(ctx context.Context, recs []Record) ([]Record, err
 
 // settle makes a record and what exists agree, or returns why it can't.
 func (m *Manager) settle(ctx context.Context, rec Record) error {
-	if rec.Handle != nil && rec.Booted && !rec.Doomed {
+	if rec.Stage.hasGuest() && !rec.Doomed {
 		adopted, err := m.adopt(ctx, rec)
 		if err != nil || adopted {
 			return err
@@ -133,7 +133,7 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	switch {
 	case rec.Stopping:
 		m.finishStop(rec)
-	case rec.Booted && !rec.Ready:
+	case rec.Stage == StageBooted:
 		inst.watchReady()
 	}
 	return true, nil
@@ -162,7 +162,7 @@ func (m *Manager) hold(rec Record) (*vmm.Process, error) {
 // its handle or, if a start was interrupted before that was stored or if the
 // record is damaged, those in its directories.
 func (m *Manager) endVMM(ctx context.Context, rec Record) error {
-	if rec.Handle != nil {
+	if rec.Stage.hasVMM() {
 		process, err := m.hold(rec)
 		if errors.Is(err, vmm.ErrGone) {
 			return nil
@@ -172,7 +172,7 @@ func (m *Manager) endVMM(ctx context.Context, rec Record) error {
 		}
 		return m.endProcess(ctx, rec, process)
 	}
-	if !rec.Launching && rec.broken == nil {
+	if rec.Stage != StageLaunching && rec.broken == nil {
 		return nil
 	}
 	pids, err := m.places(rec.ID).Processes()

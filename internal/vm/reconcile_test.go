@@ -251,7 +251,7 @@ func TestStrangerWithTheHandleOfAVMM(t *testing.T) {
 		t.Errorf("%+v, %v", vm, err)
 	}
 	w.change(t, vm.ID, func(r *Record) {
-		r.Handle = &vmm.Handle{Driver: w.driver.Name(), PID: other.PID, StartTime: start}
+		r.Stage, r.Handle = StageReady, &vmm.Handle{Driver: w.driver.Name(), PID: other.PID, StartTime: start}
 		r.Doomed = true
 	})
 	w.restart(t)
@@ -354,7 +354,7 @@ func TestCopiedRecords(t *testing.T) {
 	}
 	for _, id := range []string{vm.ID, keep.ID} { // which the original would end
 		original.mu.Lock()
-		machine := original.running[id].machine
+		machine := original.slots[id].inst.machine
 		original.mu.Unlock()
 		if err := machine.Kill(t.Context()); err != nil {
 			t.Error(err)

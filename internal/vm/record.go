@@ -45,13 +45,9 @@ type Record struct {
 	// one that is to go by itself: whatever exists of it goes away when bangerd
 	// next starts.
 	Doomed bool
-	// Launching is set from before the VMM is started until Handle is stored:
-	// if bangerd dies between the two, reconcile searches for the process.
-	Launching bool
-	// Handle is the VMM that was started last and hasn't been seen to end.
+	Stage  Stage
+	// Handle is the VMM, at the stages that have one.
 	Handle *vmm.Handle
-	Booted bool // the guest of Handle took its boot configuration
-	Ready  bool // and finished booting
 	// Stopping is set from when a stop was asked for until the VMM has ended: a
 	// bangerd that starts meanwhile finishes the stop.
 	Stopping   bool
@@ -73,6 +69,14 @@ var Migrations = []string{
 		ip     TEXT NOT NULL UNIQUE,
 		record TEXT NOT NULL
 	) STRICT`,
+	// Stage takes the place of three booleans.
+	`UPDATE vms SET record = json_set(json_remove(record, '$.Launching', '$.Booted', '$.Ready'), '$.Stage', CASE
+		WHEN record ->> 'Handle' IS NULL AND record ->> 'Launching' THEN 'launching'
+		WHEN record ->> 'Handle' IS NULL THEN 'down'
+		WHEN record ->> 'Ready' THEN 'ready'
+		WHEN record ->> 'Booted' THEN 'booted'
+		ELSE 'booting' END)
+	WHERE CASE WHEN json_valid(record) THEN json_type(record) = 'object' END`,
 }
 
 // records reads and writes Records.
@@ -123,7 +127,9 @@ func (r *records) update(ctx context.Context, id string, change func(*Record)) (
 		if rec.broken != nil {
 			return rec.broken
 		}
-		change(&rec)
+		if change(&rec); rec.broken != nil {
+			return rec.broken
+		}
 		data, err := json.Marshal(rec)
 		if err != nil {
 			return fmt.Errorf("encode it: %w", err)
@@ -205,6 +211,9 @@ func scan(row interface{ Scan(...any) error }) (Record, error) {
 	err := json.Unmarshal([]byte(data), &rec)
 	if err == nil && (rec.ID != id || rec.Name != name || rec.IP.String() != ip) {
 		err = errors.New("it is another VM's")
+	}
+	if err == nil {
+		err = rec.checkStage()
 	}
 	if err != nil {
 		rec = Record{ID: id, Name: name, broken: fmt.Errorf("its record can't be read: %w", err)}

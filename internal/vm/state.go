@@ -31,7 +31,7 @@ func observe(rec Record, f facts) api.State {
 		return api.StateStopping
 	case f.held != "":
 		return api.StatePaused
-	case f.alive && rec.Ready:
+	case f.alive && rec.Stage == StageReady:
 		return api.StateRunning
 	case f.alive:
 		return api.StateStarting

@@ -50,7 +50,7 @@ func (m *Manager) bringDown(ctx context.Context, rec Record, force bool) error {
 		}
 	}
 	stopped := rec.Stopping // by an earlier call
-	noted, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Stopping = r.Handle != nil })
+	noted, err := m.records.update(ctx, rec.ID, func(r *Record) { r.Stopping = r.Stage.hasVMM() })
 	switch {
 	case force && store.IsFull(err): // it may be this VM that takes the room
 	case err != nil || !noted.Stopping:
@@ -113,7 +113,7 @@ func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) (ask
 	}
 	ask, cancel := context.WithTimeout(ctx, shutdownAskTimeout)
 	defer cancel()
-	if rec.Booted {
+	if rec.Stage.hasGuest() {
 		// A reset ends every VMM; Firecracker goes on after a power-off.
 		err := guest.NewClient(inst.machine.DialGuest).Shutdown(ask, guest.ShutdownParams{Reset: true})
 		if err == nil {

@@ -39,7 +39,7 @@ func (m *Manager) searchLocked(id, name string) *unreached {
 		cancel: cancel, tried: make(chan struct{}), done: make(chan struct{}),
 		reason: "bangerd has just started and is looking for it",
 	}
-	m.unreached[id] = u
+	m.setSlotLocked(id, func(s *slot) { s.lost = u })
 	m.tasks.Go(guard.Func("search for a VMM", func() {
 		defer close(u.done)
 		defer cancel()
@@ -53,7 +53,7 @@ func (m *Manager) searchOn(ctx context.Context, id, name string, u *unreached) {
 		err := guard.Run("settle a VM", func() error { return m.trySettle(ctx, id) })
 		m.mu.Lock()
 		if err == nil {
-			delete(m.unreached, id)
+			m.setSlotLocked(id, func(s *slot) { s.lost = nil })
 		} else if ctx.Err() == nil {
 			u.reason = err.Error()
 		}
@@ -89,9 +89,7 @@ func (m *Manager) trySettle(ctx context.Context, id string) error {
 // ends before the search does, that goes on.
 func (m *Manager) takeOver(ctx context.Context, rec Record) (bool, error) {
 	for {
-		m.mu.Lock()
-		u := m.unreached[rec.ID]
-		m.mu.Unlock()
+		u := m.slot(rec.ID).lost
 		if u == nil {
 			return false, nil
 		}
@@ -103,7 +101,7 @@ func (m *Manager) takeOver(ctx context.Context, rec Record) (bool, error) {
 			return false, context.Cause(ctx)
 		}
 		m.mu.Lock()
-		same := m.unreached[rec.ID] == u
+		same := m.slots[rec.ID].lost == u
 		ours := same && !u.taken
 		u.taken = u.taken || ours
 		m.mu.Unlock()
@@ -121,7 +119,7 @@ func (m *Manager) searchAfter(u *unreached, rec Record) {
 		<-u.done
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if m.unreached[rec.ID] == u && !u.taken {
+		if m.slots[rec.ID].lost == u && !u.taken {
 			m.searchLocked(rec.ID, rec.Name)
 		}
 	}))
@@ -141,8 +139,6 @@ func (m *Manager) endUnreached(ctx context.Context, rec Record) (bool, error) {
 		m.search(rec.ID, rec.Name)
 		return false, err
 	}
-	m.mu.Lock()
-	delete(m.unreached, rec.ID)
-	m.mu.Unlock()
+	m.setSlot(rec.ID, func(s *slot) { s.lost = nil })
 	return true, nil
 }

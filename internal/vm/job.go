@@ -7,8 +7,8 @@ import (
 	"banger/internal/api"
 )
 
-// reservation is what a call is doing to a VM. A VM has at most one at a time.
-type reservation struct {
+// job is what a call is doing to a VM. A VM has at most one at a time.
+type job struct {
 	operation operation
 	yield     context.CancelCauseFunc // ends the call, for a forced one; nil if it can't be cut short
 	done      chan struct{}           // closed when the VM is free again
@@ -26,12 +26,12 @@ var (
 type request struct {
 	operation operation
 	force     bool                    // in whatever state it is, and in the place of other calls
-	yield     context.CancelCauseFunc // as in reservation
+	yield     context.CancelCauseFunc // as in job
 }
 
 // begin reserves the VM until the returned func is called, if the VM's state
 // admits what is to be done. It waits for the end of an earlier run to be
-// cleaned up, and looks again under the reservation, so that two calls can't
+// cleaned up, and looks again once the VM is reserved, so that two calls can't
 // act on the same state. With errNothingLeft it returns what was known of the VM.
 func (m *Manager) begin(ctx context.Context, ref string, req request) (Record, func(), error) {
 	rec, err := m.records.find(ctx, ref)
@@ -92,30 +92,30 @@ func (m *Manager) reserve(ctx context.Context, rec Record, req request) (cut boo
 	}
 }
 
-// tryReserve returns the reservation that is in the way, or nil.
-func (m *Manager) tryReserve(id string, req request) *reservation {
+// tryReserve returns the job that is in the way, or nil.
+func (m *Manager) tryReserve(id string, req request) *job {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if other := m.busy[id]; other != nil {
+	if other := m.slots[id].job; other != nil {
 		return other
 	}
-	m.busy[id] = &reservation{operation: req.operation, yield: req.yield, done: make(chan struct{})}
+	m.setSlotLocked(id, func(s *slot) {
+		s.job = &job{operation: req.operation, yield: req.yield, done: make(chan struct{})}
+	})
 	return nil
 }
 
 // end makes a VM free again.
 func (m *Manager) end(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	close(m.busy[id].done)
-	delete(m.busy, id)
+	m.setSlot(id, func(s *slot) {
+		close(s.job.done)
+		s.job = nil
+	})
 }
 
 // awaitCleanUp waits until nothing of a run that has ended is left.
 func (m *Manager) awaitCleanUp(ctx context.Context, id string) error {
-	m.mu.Lock()
-	inst := m.running[id]
-	m.mu.Unlock()
+	inst := m.slot(id).inst
 	if inst == nil || inst.alive() {
 		return nil
 	}
