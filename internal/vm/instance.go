@@ -30,6 +30,7 @@ type instance struct {
 	jumped    chan struct{} // holds one value after a jump of the host's clock
 	offline   string        // why it has no network, if it hasn't; guarded by Manager.mu
 	unbooted  string        // why its init has given up, if it has; guarded by Manager.mu
+	finisher  stopFinisher
 
 	ctx    context.Context // ends with the machine or with bangerd
 	cancel context.CancelCauseFunc

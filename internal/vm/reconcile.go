@@ -132,7 +132,7 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	m.reattachLate(ctx, inst)
 	switch {
 	case rec.Stopping:
-		m.finishStop(rec)
+		m.finishStop(inst)
 	case rec.Stage == StageBooted:
 		inst.watchReady()
 	}

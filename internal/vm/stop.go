@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"banger/internal/api"
-	"banger/internal/guard"
 	"banger/internal/guest"
 	"banger/internal/store"
 )
@@ -72,7 +71,7 @@ func (m *Manager) bringDown(ctx context.Context, rec Record, force bool) error {
 		}
 		var held *heldUp
 		if errors.As(context.Cause(unheld), &held) {
-			return m.leaveHeld(ctx, rec.ID, asked || stopped, held)
+			return m.leaveHeld(ctx, inst, asked || stopped, held)
 		}
 		if ctx.Err() != nil {
 			return m.leaveStop(ctx, rec, asked)
@@ -95,12 +94,13 @@ func (m *Manager) leaveStop(ctx context.Context, rec Record, asked bool) error {
 }
 
 // leaveHeld is for a stop of a guest that its VMM has stopped meanwhile: to end it
-// would lose its last writes. One that was asked goes down when it goes on.
-func (m *Manager) leaveHeld(ctx context.Context, id string, asked bool, held *heldUp) error {
-	if !asked {
-		if _, err := m.records.update(ctx, id, func(r *Record) { r.Stopping = false }); err != nil {
-			return err
-		}
+// would lose its last writes. One that was asked, or may have been, goes down when
+// it goes on.
+func (m *Manager) leaveHeld(ctx context.Context, inst *instance, asked bool, held *heldUp) error {
+	if asked {
+		m.finishStop(inst)
+	} else if _, err := m.records.update(ctx, inst.id, func(r *Record) { r.Stopping = false }); err != nil {
+		return err
 	}
 	return held.told
 }
@@ -134,21 +134,4 @@ func (m *Manager) shutDown(ctx context.Context, rec Record, inst *instance) (ask
 	wait, cancel := context.WithTimeout(ctx, powerOffTimeout)
 	defer cancel()
 	return true, inst.awaitGone(wait)
-}
-
-// finishStop goes on with a stop that an earlier bangerd had begun.
-func (m *Manager) finishStop(rec Record) {
-	ctx, yield := context.WithCancelCause(m.life)
-	if m.tryReserve(rec.ID, request{operation: opStop, yield: yield}) != nil {
-		yield(nil)
-		return // a forced stop is waiting, or a delete
-	}
-	m.tasks.Go(guard.Func("finish a stop", func() {
-		defer m.end(rec.ID)
-		defer yield(nil)
-		m.log.Info("finish a stop that was interrupted", "vm", rec.Name)
-		if err := m.bringDown(ctx, rec, false); err != nil && ctx.Err() == nil {
-			m.log.Error("finish an interrupted stop", "vm", rec.Name, "err", err)
-		}
-	}))
 }
