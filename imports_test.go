@@ -50,12 +50,13 @@ var mayImport = map[string][]string{
 		"internal/mmdebstrap"},
 	"internal/vmm":       {"internal/api", "internal/guest", "internal/procid"},
 	"internal/diskusage": {"internal/api", "internal/paths"},
-	"internal/download":  {"internal/api", "internal/hosttool", "internal/room", "internal/weburl"},
+	"internal/transfer":  {},
+	"internal/download":  {"internal/api", "internal/hosttool", "internal/room", "internal/transfer", "internal/weburl"},
 	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool", "internal/weburl", "internal/regularfile"},
 	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/filelock", "internal/hosttool"},
 
 	// Images of OCI registries: pulled, flattened, written as ext4.
-	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/regularfile", "internal/room", "internal/weburl"},
+	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/regularfile", "internal/room", "internal/transfer", "internal/weburl"},
 	"internal/image/oci/flatten":   {"internal/api"},
 	"internal/image/oci/layertest": {}, // for tests only
 	"internal/image/ext4":          {"internal/api"},

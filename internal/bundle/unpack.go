@@ -42,7 +42,7 @@ type Options struct {
 	Allowed  func(name string) bool           // which files may be in the bundle besides manifest.json; nil: any
 	Report   func(detail string, percent int) // how far it is, up to 98; nil: nobody asks
 	Client   *http.Client                     // nil: one that takes proxies from the environment
-	Retry    *download.Retry                  // nil: download.DefaultRetry
+	Retry    *download.Retry                  // nil: transfer.DefaultRetry
 	Log      *slog.Logger                     // nil: none
 }
 

@@ -18,11 +18,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"banger/internal/api"
 	"banger/internal/hosttool"
 	"banger/internal/room"
+	"banger/internal/transfer"
 	"banger/internal/weburl"
 )
 
@@ -33,16 +33,10 @@ type Options struct {
 	Progress func(done, total int64) // in bytes; total is 0 while it isn't known; must be quick; calls don't overlap
 	Client   *http.Client            // nil: one that takes proxies from the environment
 	Log      *slog.Logger            // nil: none
-	Retry    *Retry                  // nil: DefaultRetry
+	Retry    *Retry                  // nil: transfer.DefaultRetry
 
 	Free func(dir string) (int64, error) // for tests; nil: room.Free
 }
-
-// Waiting for another download of the same file: how often to look.
-const (
-	firstLook = 20 * time.Millisecond
-	lastLook  = 500 * time.Millisecond
-)
 
 // File downloads rawURL, which is of http or https, to path and replaces what
 // is there, unless that has the SHA256 already. What is fetched before an
@@ -67,46 +61,39 @@ func File(ctx context.Context, rawURL, path string, o Options) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create the directory for a download: %w", err)
 	}
-	t := newTransfer(u, o)
+	s := newSource(u, o)
 	before, err := stat(path)
 	if err != nil {
 		return err
 	}
-	for look := firstLook; ; look = min(2*look, lastLook) {
-		f, err := lock(path + partialSuffix)
+	return transfer.Await(ctx, path, func(done int64) { s.progress(done, 0) }, func() (bool, error) {
+		f, err := transfer.Lock(path + transfer.PartialSuffix)
 		if err != nil {
-			return hosttool.NoSpace(err, filepath.Dir(path))
+			return false, hosttool.NoSpace(err, filepath.Dir(path))
 		}
-		if f != nil {
-			return t.into(ctx, f, path, before)
+		if f == nil {
+			return false, nil
 		}
-		if info, err := os.Stat(path + partialSuffix); err == nil {
-			t.progress(info.Size(), 0)
-		}
-		select {
-		case <-time.After(look):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+		return true, s.into(ctx, f, path, before)
+	})
 }
 
 // into downloads into the locked partial file f and gives it its name. Closing
 // it ends the lock. before is what was at path when the wait for the lock
 // began, nil if nothing was.
-func (t *transfer) into(ctx context.Context, f *os.File, path string, before fs.FileInfo) error {
+func (s *source) into(ctx context.Context, f *os.File, path string, before fs.FileInfo) error {
 	defer f.Close()
-	there, err := t.satisfied(path, before)
+	there, err := s.satisfied(path, before)
 	if err != nil || there {
 		return errors.Join(err, dropIfEmpty(f))
 	}
 	limit := room.Limit{
-		Dir: filepath.Dir(path), Free: t.Free,
+		Dir: filepath.Dir(path), Free: s.Free,
 		Hint: "make room there and try again; nothing was left behind",
 	}
 	ctx, stop := limit.Watch(ctx)
 	defer stop()
-	err = t.download(ctx, f)
+	err = s.download(ctx, f)
 	if err == nil {
 		err = finish(f, path)
 	}
@@ -128,12 +115,12 @@ func (t *transfer) into(ctx context.Context, f *os.File, path string, before fs.
 
 // satisfied reports whether the file at path is one that another call has put
 // there meanwhile, or one with the right sum.
-func (t *transfer) satisfied(path string, before fs.FileInfo) (bool, error) {
+func (s *source) satisfied(path string, before fs.FileInfo) (bool, error) {
 	now, err := stat(path)
 	if err != nil || now == nil {
 		return false, err
 	}
-	if t.SHA256 == "" {
+	if s.SHA256 == "" {
 		return before == nil || !os.SameFile(before, now), nil
 	}
 	f, err := os.Open(path)
@@ -145,7 +132,7 @@ func (t *transfer) satisfied(path string, before fs.FileInfo) (bool, error) {
 	if _, err := io.Copy(hash, f); err != nil {
 		return false, fmt.Errorf("check a file that was downloaded earlier: %w", err)
 	}
-	return hex.EncodeToString(hash.Sum(nil)) == t.SHA256, nil
+	return hex.EncodeToString(hash.Sum(nil)) == s.SHA256, nil
 }
 
 // uselessError means that what was fetched isn't worth keeping.

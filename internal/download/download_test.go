@@ -20,6 +20,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/room"
+	"banger/internal/transfer"
 )
 
 func TestFile(t *testing.T) {
@@ -84,7 +85,7 @@ func interrupt(t *testing.T, s *server, path string) int64 {
 	if err := File(ctx, s.URL, path, o); !errors.Is(err, context.Canceled) {
 		t.Fatalf("an interrupted download got %v", err)
 	}
-	info, err := os.Stat(path + partialSuffix)
+	info, err := os.Stat(path + transfer.PartialSuffix)
 	if err != nil || info.Size() != have || have == 0 {
 		t.Fatalf("%v, %v left of %d bytes", info, err, have)
 	}
@@ -142,7 +143,7 @@ func TestResumeComplete(t *testing.T) {
 	content := noise(1000)
 	s := serve(t, content)
 	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path+partialSuffix, content, 0o600); err != nil {
+	if err := os.WriteFile(path+transfer.PartialSuffix, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := File(t.Context(), s.URL, path, s.options(sumOf(content))); err != nil {
@@ -258,7 +259,7 @@ func TestTwoAtOnce(t *testing.T) {
 
 func TestCancelWhileWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	f, err := lock(path + partialSuffix)
+	f, err := transfer.Lock(path + transfer.PartialSuffix)
 	if err != nil || f == nil {
 		t.Fatal(f, err)
 	}
@@ -274,7 +275,7 @@ func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, []byte("x"))
 	// /dev/full is a disk without room.
-	if err := os.Symlink("/dev/full", filepath.Join(dir, "file"+partialSuffix)); err != nil {
+	if err := os.Symlink("/dev/full", filepath.Join(dir, "file"+transfer.PartialSuffix)); err != nil {
 		t.Fatal(err)
 	}
 	err := File(t.Context(), s.URL, filepath.Join(dir, "file"), s.options(""))
@@ -335,7 +336,7 @@ func TestRedirects(t *testing.T) {
 func TestTemporary(t *testing.T) {
 	for err, want := range map[error]bool{
 		io.ErrUnexpectedEOF:     true,
-		errStalled:              true,
+		transfer.ErrStalled:     true,
 		context.Canceled:        false,
 		&statusError{code: 503}: true,
 		&statusError{code: 501}: false,

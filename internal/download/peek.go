@@ -3,13 +3,9 @@ package download
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"time"
-
-	"banger/internal/guard"
 )
 
 // Peek passes the file at rawURL to read from its start, for as long as read
@@ -20,68 +16,44 @@ func Peek(ctx context.Context, rawURL string, o Options, read func(io.Reader) er
 	if err != nil {
 		return err
 	}
-	t := newTransfer(u, o)
-	for failed := 1; ; failed++ {
-		err := t.peek(ctx, read)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if !temporary(err) || failed >= t.retry.Attempts {
-			return t.explainPeek(ctx, err)
-		}
-		if err := t.retry.wait(ctx, failed, err); err != nil {
-			return err
-		}
+	s := newSource(u, o)
+	err = s.retry.Do(ctx, temporary, func(int, error) {}, func() error {
+		return s.retry.Attempt(ctx, func(ctx context.Context, alive func()) error { return s.peek(ctx, alive, read) })
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
+	return s.explainPeek(ctx, err)
 }
 
 // peek is one attempt.
-func (t *transfer) peek(ctx context.Context, read func(io.Reader) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := time.AfterFunc(t.retry.Stall, guard.Func("notice a download that stands still", func() { cancel(errStalled) }))
-	defer stalled.Stop()
-	req, err := t.newRequest(ctx)
+func (s *source) peek(ctx context.Context, alive func(), read func(io.Reader) error) error {
+	req, err := s.newRequest(ctx, 0)
 	if err != nil {
 		return err
 	}
-	res, err := t.client.Do(req)
-	if err == nil {
-		defer res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return newStatusError(res)
-		}
-		err = read(&livingReader{r: res.Body, alive: func() { stalled.Reset(t.retry.Stall) }})
+	res, err := s.client.Do(req)
+	if err != nil {
+		return err
 	}
-	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
-		return errStalled
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return newStatusError(res)
 	}
-	return err
+	return read(&livingReader{r: res.Body, alive: alive})
 }
 
 // explainPeek leaves the errors of read as they are.
-func (t *transfer) explainPeek(ctx context.Context, err error) error {
+func (s *source) explainPeek(ctx context.Context, err error) error {
 	var status *statusError
 	var ue *url.Error
 	if errors.As(err, &status) || errors.As(err, &ue) || temporary(err) {
-		return t.explain(ctx, err)
+		return s.explain(ctx, err, 0)
 	}
 	return err
-}
-
-// newRequest asks for the file as it is: parts and sums are not of a
-// compressed form.
-func (t *transfer) newRequest(ctx context.Context) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("make a request: %w", err)
-	}
-	req.Header.Set("User-Agent", "banger")
-	req.Header.Set("Accept-Encoding", "identity")
-	return req, nil
 }
 
 // livingReader tells whenever something came.

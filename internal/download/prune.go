@@ -8,7 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"banger/internal/transfer"
 )
 
 // Prune removes what downloads into dir have left, except for what is being
@@ -47,29 +48,19 @@ func pruneFile(path string, dryRun bool) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look at a download: %w", err)
 	}
-	if !strings.HasSuffix(path, partialSuffix) {
+	if !strings.HasSuffix(path, transfer.PartialSuffix) {
 		if !dryRun {
-			err = removeIfThere(path)
+			err = transfer.Remove(path)
 		}
-		return allocated(info), err
+		return transfer.Allocated(info), err
 	}
-	f, err := lock(path)
+	f, err := transfer.Lock(path)
 	if err != nil || f == nil {
 		return 0, err
 	}
 	defer f.Close()
 	if dryRun {
-		return allocated(info), dropIfEmpty(f)
+		return transfer.Allocated(info), dropIfEmpty(f)
 	}
-	return allocated(info), dropPartial(f)
-}
-
-// allocated returns the bytes of a file's blocks; stat(2) counts them in units
-// of 512.
-func allocated(info fs.FileInfo) int64 {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return info.Size()
-	}
-	return st.Blocks * 512
+	return transfer.Allocated(info), dropPartial(f)
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"banger/internal/transfer"
 )
 
 func TestPrune(t *testing.T) {
@@ -13,7 +15,7 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	busy, err := lock(filepath.Join(dir, "busy.partial"))
+	busy, err := transfer.Lock(filepath.Join(dir, "busy.partial"))
 	if err != nil || busy == nil {
 		t.Fatalf("lock: %v, %v", busy, err)
 	}

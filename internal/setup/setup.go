@@ -34,7 +34,7 @@ type Options struct {
 	Force    bool             // install it anew even if it is there
 	Progress api.ProgressFunc // may be nil
 	Client   *http.Client     // nil: one that takes proxies from the environment
-	Retry    *download.Retry  // nil: download.DefaultRetry
+	Retry    *download.Retry  // nil: transfer.DefaultRetry
 	Log      *slog.Logger     // nil: none
 }
 

@@ -9,21 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
 	"banger/internal/room"
-)
-
-// partialSuffix ends the names of blobs that aren't complete.
-const partialSuffix = ".partial"
-
-// Waiting for another pull: how often to look.
-const (
-	firstLook = 20 * time.Millisecond
-	lastLook  = 500 * time.Millisecond
+	"banger/internal/transfer"
 )
 
 // cache keeps blobs in files named by digest, below dir/sha256. A complete
@@ -43,29 +34,23 @@ func (c *cache) get(ctx context.Context, desc v1.Descriptor, progress func(int64
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("create the cache: %w", err)
 	}
-	for look := firstLook; ; look = min(2*look, lastLook) {
-		f, busy, err := take(path, desc.Size)
+	var f *os.File
+	err := transfer.Await(ctx, path, progress, func() (bool, error) {
+		var busy bool
+		var err error
+		f, busy, err = take(path, desc.Size)
 		if f == nil && !busy && err == nil {
 			f, err = c.fill(ctx, desc, path, progress)
 		}
-		if f != nil || err != nil {
-			return f, err
-		}
-		if info, err := os.Stat(path + partialSuffix); err == nil {
-			progress(info.Size())
-		}
-		select {
-		case <-time.After(look):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+		return f != nil, err
+	})
+	return f, err
 }
 
 // fill completes the partial file of a blob, gives it its name and takes it.
 // The result is nil if somebody else does that, or has just done it.
 func (c *cache) fill(ctx context.Context, desc v1.Descriptor, path string, progress func(int64)) (*os.File, error) {
-	f, err := lock(path + partialSuffix)
+	f, err := transfer.Lock(path + transfer.PartialSuffix)
 	if f == nil || err != nil {
 		return nil, err
 	}
@@ -77,22 +62,16 @@ func (c *cache) fill(ctx context.Context, desc v1.Descriptor, path string, progr
 	if err := c.fetch(ctx, desc, f, progress); err != nil {
 		var full *room.FullError
 		if errors.As(context.Cause(ctx), &full) {
-			return nil, errors.Join(full, drop(f)) // whole layers are worth their room, parts aren't
+			return nil, errors.Join(full, transfer.Remove(f.Name())) // whole layers are worth their room, parts aren't
 		}
 		return nil, errors.Join(err, dropIfEmpty(f))
 	}
-	if err := f.Sync(); err != nil {
-		return nil, fmt.Errorf("flush a blob: %w", err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return nil, fmt.Errorf("move a blob into place: %w", err)
+	if err := transfer.Place(f, path); err != nil {
+		return nil, err
 	}
 	// No longer to be kept from readers, but still from PruneCache.
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
 		return nil, fmt.Errorf("share a blob: %w", err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return nil, err
 	}
 	there, _, err := take(path, desc.Size)
 	return there, err
@@ -101,19 +80,10 @@ func (c *cache) fill(ctx context.Context, desc v1.Descriptor, path string, progr
 // dropIfEmpty removes a partial file that nobody could go on with. Its lock is
 // still held.
 func dropIfEmpty(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil || info.Size() > 0 {
+	if empty, err := transfer.IsEmpty(f); !empty {
 		return err
 	}
-	return drop(f)
-}
-
-// drop removes a partial file. Its lock is still held.
-func drop(f *os.File) error {
-	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove a partial file: %w", err)
-	}
-	return nil
+	return transfer.Remove(f.Name())
 }
 
 // missing returns how many bytes of each blob aren't there yet.
@@ -122,7 +92,7 @@ func (c *cache) missing(descs []v1.Descriptor) []int64 {
 	for _, desc := range descs {
 		path := filepath.Join(c.dir, desc.Digest.Algorithm, desc.Digest.Hex)
 		sizes[desc.Digest] = desc.Size
-		for _, name := range []string{path, path + partialSuffix} {
+		for _, name := range []string{path, path + transfer.PartialSuffix} {
 			if info, err := os.Stat(name); err == nil {
 				sizes[desc.Digest] = max(0, desc.Size-info.Size())
 			}
@@ -142,7 +112,7 @@ func take(path string, size int64) (f *os.File, busy bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("look for a blob in the cache: %w", err)
 	}
-	locked, err := tryLock(f, unix.LOCK_SH)
+	locked, err := transfer.TryLock(f, unix.LOCK_SH)
 	if err != nil || !locked {
 		f.Close()
 		return nil, !locked, err
@@ -160,50 +130,4 @@ func take(path string, size int64) (f *os.File, busy bool, err error) {
 		return nil, false, fmt.Errorf("remove a damaged blob: %w", err)
 	}
 	return nil, false, nil
-}
-
-// lock opens and locks a file, and makes it if it is missing. It returns nil
-// if somebody else has the lock.
-func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open a partial file: %w", err)
-	}
-	locked, err := tryLock(f, unix.LOCK_EX)
-	if err != nil || !locked {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// tryLock locks an open file, unless somebody else has the lock or the file no
-// longer has its name.
-func tryLock(f *os.File, how int) (bool, error) {
-	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("lock a file of the cache: %w", err)
-	}
-	// Whoever had the lock before may have renamed or removed the file.
-	ours, err := f.Stat()
-	if err != nil {
-		return false, fmt.Errorf("look at a file of the cache: %w", err)
-	}
-	now, err := os.Stat(f.Name())
-	return err == nil && os.SameFile(ours, now), nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open the cache: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("flush the cache: %w", err)
-	}
-	return nil
 }

@@ -15,11 +15,12 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"banger/internal/api"
 	lt "banger/internal/image/oci/layertest"
 	"banger/internal/room"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"banger/internal/transfer"
 )
 
 // oneLayer pushes an image with one big layer and returns that.
@@ -203,7 +204,7 @@ func TestWrongPartialFile(t *testing.T) {
 			if err := os.MkdirAll(filepath.Join(cache, "sha256"), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			file := filepath.Join(cache, "sha256", desc.Digest.Hex+partialSuffix)
+			file := filepath.Join(cache, "sha256", desc.Digest.Hex+transfer.PartialSuffix)
 			if err := os.WriteFile(file, []byte(partial), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -228,7 +229,7 @@ func TestInterruptedPullGoesOn(t *testing.T) {
 		<-r.Context().Done()
 	})
 	cache := t.TempDir()
-	partial := filepath.Join(cache, "sha256", desc.Digest.Hex+partialSuffix)
+	partial := filepath.Join(cache, "sha256", desc.Digest.Hex+transfer.PartialSuffix)
 	go func() {
 		defer cancel()
 		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -307,7 +308,7 @@ func TestPullLeavesRoom(t *testing.T) {
 			if before != (count.Load() == 0) {
 				t.Errorf("%d requests for the layer", count.Load())
 			}
-			if left, err := filepath.Glob(filepath.Join(cache, "*/*"+partialSuffix)); len(left) > 0 || err != nil {
+			if left, err := filepath.Glob(filepath.Join(cache, "*/*"+transfer.PartialSuffix)); len(left) > 0 || err != nil {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})

@@ -8,9 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/transfer"
 )
 
 // CacheUsage returns how many bytes of the disk the cache in dir takes, partial
@@ -20,7 +21,7 @@ func CacheUsage(dir string) (int64, error) {
 	err := eachBlob(dir, func(path, _ string) error {
 		info, err := os.Lstat(path)
 		if err == nil {
-			sum += allocated(info)
+			sum += transfer.Allocated(info)
 		}
 		return ignoreMissing(err)
 	})
@@ -54,7 +55,7 @@ func eachBlob(dir string, f func(path, digest string) error) error {
 		return ignoreMissing(err)
 	}
 	for _, e := range entries {
-		digest := algorithm + ":" + strings.TrimSuffix(e.Name(), partialSuffix)
+		digest := algorithm + ":" + strings.TrimSuffix(e.Name(), transfer.PartialSuffix)
 		if err := f(filepath.Join(blobs, e.Name()), digest); err != nil {
 			return err
 		}
@@ -69,7 +70,7 @@ func removeIdle(path string) (int64, error) {
 		return 0, ignoreMissing(err)
 	}
 	defer f.Close()
-	locked, err := tryLock(f, unix.LOCK_EX)
+	locked, err := transfer.TryLock(f, unix.LOCK_EX)
 	if err != nil || !locked {
 		return 0, err
 	}
@@ -80,16 +81,7 @@ func removeIdle(path string) (int64, error) {
 	if err := os.Remove(path); err != nil {
 		return 0, fmt.Errorf("remove a blob: %w", err)
 	}
-	return allocated(info), nil
-}
-
-// allocated returns the bytes of a file's blocks.
-func allocated(info fs.FileInfo) int64 {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return info.Size()
-	}
-	return st.Blocks * 512
+	return transfer.Allocated(info), nil
 }
 
 // ignoreMissing drops the error of a file that isn't there: somebody else

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"banger/internal/transfer"
 )
 
 func TestPruneCache(t *testing.T) {
@@ -16,12 +18,12 @@ func TestPruneCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	blobs := filepath.Join(dir, "sha256")
-	for _, name := range []string{"0" + partialSuffix, "1" + partialSuffix} {
+	for _, name := range []string{"0" + transfer.PartialSuffix, "1" + transfer.PartialSuffix} {
 		if err := os.WriteFile(filepath.Join(blobs, name), make([]byte, 50_000), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	fetching, err := lock(filepath.Join(blobs, "1"+partialSuffix))
+	fetching, err := transfer.Lock(filepath.Join(blobs, "1"+transfer.PartialSuffix))
 	if err != nil || fetching == nil {
 		t.Fatalf("lock: %v, %v", fetching, err)
 	}

@@ -16,16 +16,17 @@ import (
 	"slices"
 	"time"
 
-	"banger/internal/api"
-	"banger/internal/guard"
-	"banger/internal/image/oci/flatten"
-	"banger/internal/room"
-	"banger/internal/weburl"
-
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
+
+	"banger/internal/api"
+	"banger/internal/guard"
+	"banger/internal/image/oci/flatten"
+	"banger/internal/room"
+	"banger/internal/transfer"
+	"banger/internal/weburl"
 )
 
 // defaultParallel is how many layers are fetched at once unless the caller
@@ -101,12 +102,12 @@ type puller struct {
 	wanted
 	opts  Options
 	ref   name.Reference
-	retry retryPolicy
+	retry transfer.Retry
 	log   *slog.Logger
 }
 
 func newPuller(ref string, opts Options) (*puller, error) {
-	p := &puller{opts: opts, retry: defaultRetry, log: opts.Log}
+	p := &puller{opts: opts, retry: transfer.DefaultRetry, log: opts.Log}
 	var err error
 	if p.ref, err = parseRef(ref); err != nil {
 		return nil, err

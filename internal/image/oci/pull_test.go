@@ -17,10 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"banger/internal/api"
-	"banger/internal/image/oci/flatten"
-	lt "banger/internal/image/oci/layertest"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -31,6 +27,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"banger/internal/api"
+	"banger/internal/image/oci/flatten"
+	lt "banger/internal/image/oci/layertest"
+	"banger/internal/transfer"
 )
 
 // testRegistry is a registry that can be made to fail.
@@ -130,7 +131,7 @@ func pullFast(t *testing.T, ref string, opts Options) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	p.retry = retryPolicy{attempts: 4, first: time.Millisecond, max: 5 * time.Millisecond, stall: 2 * time.Second}
+	p.retry = transfer.Retry{Attempts: 4, First: time.Millisecond, Max: 5 * time.Millisecond, Stall: 2 * time.Second}
 	return p.pull(context.Background())
 }
 

@@ -9,18 +9,17 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
-
-	"banger/internal/api"
-	"banger/internal/weburl"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"banger/internal/api"
+	"banger/internal/transfer"
+	"banger/internal/weburl"
 )
 
 // headerTimeout bounds the wait for the start of an answer.
@@ -43,7 +42,7 @@ func newTransport() http.RoundTripper {
 type registry struct {
 	repo      name.Repository
 	transport http.RoundTripper // adds credentials, for the registry's own host only
-	retry     retryPolicy
+	retry     transfer.Retry
 	log       *slog.Logger
 }
 
@@ -65,9 +64,8 @@ func (p *puller) connect(ctx context.Context) (*registry, error) {
 	return &registry{repo: repo, transport: rt, retry: p.retry, log: p.log}, nil
 }
 
-// getBlob asks for a blob from an offset on. If the answer's offset is 0, the
-// registry doesn't know how to send parts.
-func (r *registry) getBlob(ctx context.Context, digest v1.Hash, offset int64) (io.ReadCloser, int64, error) {
+// getBlob asks for a blob from an offset on.
+func (r *registry) getBlob(ctx context.Context, digest v1.Hash, offset int64) (transfer.Part, error) {
 	u := url.URL{
 		Scheme: r.repo.Scheme(),
 		Host:   r.repo.RegistryStr(),
@@ -75,39 +73,23 @@ func (r *registry) getBlob(ctx context.Context, digest v1.Hash, offset int64) (i
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, 0, fmt.Errorf("make the request: %w", err)
+		return transfer.Part{}, fmt.Errorf("make the request: %w", err)
 	}
-	// Blobs are compressed already, and digests are of what is stored.
-	req.Header.Set("Accept-Encoding", "identity")
-	if offset > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
-	}
+	transfer.Ask(req, offset)
 	resp, err := (&http.Client{Transport: r.transport}).Do(req)
 	if err != nil {
-		return nil, 0, weburl.Error(err) // object stores' URLs are signed
+		return transfer.Part{}, weburl.Error(err) // object stores' URLs are signed
 	}
-	switch {
-	case resp.StatusCode == http.StatusOK:
-		return resp.Body, 0, nil
-	case resp.StatusCode == http.StatusPartialContent && startsAt(resp, offset):
-		return resp.Body, offset, nil
-	case resp.StatusCode == http.StatusPartialContent, resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+	part, ok, err := transfer.Read(resp, offset)
+	if err == nil && !ok {
+		err = transport.CheckError(resp, http.StatusOK)
+	}
+	if err != nil {
 		resp.Body.Close()
-		return nil, 0, errBadRange
+		return transfer.Part{}, err
 	}
-	defer resp.Body.Close()
-	return nil, 0, transport.CheckError(resp, http.StatusOK)
-}
-
-// errBadRange means that the registry didn't send the part that was asked for.
-var errBadRange = errors.New("the registry sent another part of the blob than was asked for")
-
-// startsAt reads "Content-Range: bytes 100-199/200", RFC 9110 section 14.4.
-func startsAt(resp *http.Response, offset int64) bool {
-	value, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes ")
-	first, _, _ := strings.Cut(value, "-")
-	n, err := strconv.ParseInt(first, 10, 64)
-	return ok && err == nil && n == offset
+	part.Total = 0 // the manifest tells
+	return part, nil
 }
 
 // explain turns what went wrong into words for the user.
@@ -151,5 +133,5 @@ func (p *puller) explainStatus(te *transport.Error, host string) error {
 func isNetwork(err error) bool {
 	var ne net.Error
 	var oe *net.OpError
-	return errors.As(err, &ne) || errors.As(err, &oe) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStalled)
+	return errors.As(err, &ne) || errors.As(err, &oe) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, transfer.ErrStalled)
 }

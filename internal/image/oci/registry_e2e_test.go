@@ -18,10 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"banger/internal/api"
-	"banger/internal/image/oci/flatten"
-	lt "banger/internal/image/oci/layertest"
-
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -30,6 +26,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/crypto/bcrypt"
+
+	"banger/internal/api"
+	"banger/internal/image/oci/flatten"
+	lt "banger/internal/image/oci/layertest"
+	"banger/internal/transfer"
 )
 
 // startRegistry runs the reference registry of test/registry on loopback,
@@ -206,7 +207,7 @@ func resumeFrom(t *testing.T, ref, platform string, keychain authn.Keychain, img
 	if err := os.Truncate(layer.Path, layer.Size/2); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(layer.Path, layer.Path+partialSuffix); err != nil {
+	if err := os.Rename(layer.Path, layer.Path+transfer.PartialSuffix); err != nil {
 		t.Fatal(err)
 	}
 	counter := &countingTransport{}
