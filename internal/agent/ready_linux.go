@@ -44,28 +44,51 @@ func watchBoot(systemd bool, booted io.ReadCloser, log *slog.Logger) *readiness 
 	}()
 	go func() {
 		defer close(r.done)
-		for {
-			var at time.Duration
-			select {
-			case <-told:
-				at = uptime()
-				told = nil // and poll from now on
-			case <-time.After(readyPoll):
-				at = uptime()
-			}
-			r.state, r.err = systemState(runSystemctl)
-			r.state.Uptime = at
-			if r.state.State != "" || r.err != nil {
-				return
-			}
-		}
+		r.state, r.err = awaitSystemd(runSystemctl, told, log)
 	}()
 	return r
 }
 
+// awaitSystemd asks systemd for its state, when told ends and every now and then,
+// until the boot has finished.
+func awaitSystemd(systemctl systemctl, told <-chan struct{}, log *slog.Logger) (guest.Ready, error) {
+	for unlisted := 0; ; {
+		select {
+		case <-told:
+			told = nil // and poll from now on
+		case <-time.After(readyPoll):
+		}
+		at := uptime()
+		state, err := systemState(systemctl)
+		state.Uptime = at
+		if state.State == "" && err == nil {
+			continue
+		}
+		if errors.Is(err, errUnlisted) {
+			log.Warn("systemd has finished booting", "err", err)
+			if unlisted++; unlisted < listTries {
+				continue
+			}
+			err = nil // it has booted, whatever failed
+		}
+		return state, err
+	}
+}
+
+// errUnlisted says that a unit has failed, and that it isn't known which one.
+var errUnlisted = errors.New("list failed units")
+
+// listTries is how often systemd is asked for the units that failed. In a guest
+// that is busy booting it may not answer in time.
+const listTries = 3
+
+// systemctl runs systemctl(1) and returns its output.
+type systemctl func(args ...string) (string, error)
+
 // systemState asks systemd for its state, systemctl(1) is-system-running. The
-// state is "" while the boot goes on.
-func systemState(systemctl func(args ...string) (string, error)) (guest.Ready, error) {
+// state is "" while the boot goes on. With errUnlisted it is complete but for the
+// names of what failed.
+func systemState(systemctl systemctl) (guest.Ready, error) {
 	out, err := systemctl("is-system-running") // fails unless it is running
 	switch state := strings.TrimSpace(out); state {
 	case "running":
@@ -73,7 +96,7 @@ func systemState(systemctl func(args ...string) (string, error)) (guest.Ready, e
 	case "degraded":
 		failed, err := systemctl("list-units", "--state=failed", "--plain", "--no-legend", "--no-pager", "--full")
 		if err != nil {
-			return guest.Ready{}, fmt.Errorf("list failed units: %w", err)
+			return guest.Ready{State: state}, fmt.Errorf("%w: %w", errUnlisted, err)
 		}
 		units := firstFields(failed)
 		return guest.Ready{State: state, Failed: units[:min(len(units), guest.MaxFailed)]}, nil
