@@ -37,6 +37,12 @@ func Hosts(cfg Config) iter.Seq[netip.Addr] {
 	}
 }
 
+// has tells whether a VM can have addr.
+func (c Config) has(addr netip.Addr) bool {
+	first := c.Subnet.Masked().Addr()
+	return first.Less(addr) && addr.Less(broadcast(c.Subnet)) && addr != c.Gateway
+}
+
 // broadcast is the last address of an IPv4 prefix.
 func broadcast(p netip.Prefix) netip.Addr {
 	first := p.Masked().Addr().As4()

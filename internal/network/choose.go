@@ -13,7 +13,7 @@ import (
 // maxChoices bounds how many names of bridges are looked at.
 const maxChoices = 256
 
-// settle brings into force the configuration that the next Up is for. While VMs
+// settle brings into force the configuration that the next bringUp is for. While VMs
 // run that is what their bridge has, whatever the configuration has become. Else
 // it is the wanted one, and where its name or its subnet is taken, another that
 // may be chosen. It fails with api.CodeHost where the user has fixed it. The
@@ -50,7 +50,7 @@ func (n *Network) findLive(links []netlink.Link) (Config, bool) {
 		}
 		addrs, err := complete(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 		if err != nil || len(addrs) != 1 {
-			continue // not in order; Up puts it right
+			continue // not in order; bringUp puts it right
 		}
 		if p, ok := toPrefix(addrs[0].IPNet); ok {
 			return Config{Bridge: link.Attrs().Name, Gateway: p.Addr(), Subnet: p.Masked()}, true

@@ -20,7 +20,7 @@ type Config struct {
 	Owner   string           // id of the instance, in the aliases of its links; 12 hex digits
 	DNS     []netip.AddrPort // upstream servers; none that is valid: those of /etc/resolv.conf
 
-	// AutoBridge and AutoSubnet let Up choose another name, and another Subnet
+	// AutoBridge and AutoSubnet let Attach choose another name, and another Subnet
 	// with its first address as Gateway, where these are taken. Chosen, if it
 	// isn't nil, is told to keep the choice before it is used.
 	AutoBridge, AutoSubnet bool

@@ -416,7 +416,7 @@ func TestDNSFlood(t *testing.T) {
 	l.n.SetNames(func(name string) (netip.Addr, bool) { return web, name == "web" },
 		func(addr netip.Addr) (string, bool) { return "web", addr == web })
 	before := runtime.NumGoroutine() + 2*maxLanes
-	must(t, l.n.Up(t.Context()))
+	must(t, l.n.bringUp(t.Context()))
 	defer l.n.Close()
 
 	ctx, cancel := context.WithCancel(t.Context())

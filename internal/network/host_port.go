@@ -64,9 +64,9 @@ type hostPorts struct {
 	tasks sync.WaitGroup
 }
 
-// SetHostPorts lets the VM that has addr connect to these ports of the host's
+// setHostPorts lets the VM that has addr connect to these ports of the host's
 // loopback, and to no others any more.
-func (n *Network) SetHostPorts(ctx context.Context, addr netip.Addr, ports []uint16) error {
+func (n *Network) setHostPorts(ctx context.Context, addr netip.Addr, ports []uint16) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := &n.hosts

@@ -46,7 +46,7 @@ func TestHostPorts(t *testing.T) {
 	if reaches(l.a, given, blockedTimeout) {
 		t.Error("a port is open that nobody was given")
 	}
-	must(t, l.n.SetHostPorts(t.Context(), a, []uint16{given, 80}))
+	must(t, l.n.setHostPorts(t.Context(), a, []uint16{given, 80}))
 	if got, err := l.a.dial("", gatewayPort(given), allowedTimeout); err != nil || got != "loopback" {
 		t.Errorf("the VM's port: got %q, %v", got, err)
 	}
@@ -72,18 +72,18 @@ func TestHostPorts(t *testing.T) {
 	check()
 
 	// What brings the network up again keeps it, and each VM has its own.
-	must(t, l.n.Up(t.Context()))
-	must(t, l.n.SetHostPorts(t.Context(), b, []uint16{other}))
+	must(t, l.n.bringUp(t.Context()))
+	must(t, l.n.setHostPorts(t.Context(), b, []uint16{other}))
 	if !reaches(l.a, given, allowedTimeout) || !reaches(l.b, other, allowedTimeout) {
 		t.Error("a port is closed after another VM was given one")
 	}
 	check()
-	must(t, l.n.SetHostPorts(t.Context(), a, nil))
+	must(t, l.n.setHostPorts(t.Context(), a, nil))
 	if reaches(l.a, given, blockedTimeout) || !reaches(l.b, other, allowedTimeout) {
 		t.Error("taking one VM's port away does something else")
 	}
 	l.n.Close()
-	must(t, l.n.Down(t.Context()))
+	must(t, l.n.takeDown(t.Context()))
 	if left := l.n.hostRules(); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}

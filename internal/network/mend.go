@@ -11,10 +11,10 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Mend puts right what Up has made for VMs that run, where somebody else has
+// mendBridge puts right what bringUp has made for VMs that run, where somebody else has
 // changed it. Where all is as it was it does nothing. It fails with api.CodeHost
 // if somebody else has the bridge's name.
-func (n *Network) Mend(ctx context.Context) error {
+func (n *Network) mendBridge(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	wrong, err := n.bridgeDamage()
@@ -32,10 +32,10 @@ func (n *Network) Mend(ctx context.Context) error {
 	return n.up(ctx)
 }
 
-// MendTap is AttachTap where a tap, or what is kept of it, isn't as AttachTap has
+// mendTap is attachTap where a tap, or what is kept of it, isn't as attachTap has
 // left it. Where all is as it was it does nothing. It tells whether a VMM has
 // the tap open, which is not so where it had to be made anew.
-func (n *Network) MendTap(ctx context.Context, name string, addr netip.Addr) (open bool, err error) {
+func (n *Network) mendTap(ctx context.Context, name string, addr netip.Addr) (open bool, err error) {
 	wrong, err := n.tapDamage(name, addr)
 	if err != nil {
 		return false, err
@@ -44,7 +44,7 @@ func (n *Network) MendTap(ctx context.Context, name string, addr netip.Addr) (op
 		if wrong != unknownRules {
 			n.log.WarnContext(ctx, "somebody else has changed the network of a VM; it is put right", "tap", name, "what", wrong)
 		}
-		if err := n.AttachTap(ctx, name, addr); err != nil {
+		if err := n.attachTap(ctx, name, addr); err != nil {
 			return false, err
 		}
 	}

@@ -79,7 +79,7 @@ func TestMend(t *testing.T) {
 	needTun(t)
 	var log bytes.Buffer
 	n := New(testConfig(), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
-	must(t, n.Up(t.Context()))
+	must(t, n.bringUp(t.Context()))
 	attach(t, n, tapA, addrA)
 	attach(t, n, tapB, addrB)
 	vmm := openTap(t, tapA)
@@ -87,11 +87,11 @@ func TestMend(t *testing.T) {
 	must(t, err)
 	mend := func() bool {
 		t.Helper()
-		must(t, n.Mend(t.Context()))
-		if _, err := n.MendTap(t.Context(), tapB, netip.MustParseAddr(addrB)); err != nil {
+		must(t, n.mendBridge(t.Context()))
+		if _, err := n.mendTap(t.Context(), tapB, netip.MustParseAddr(addrB)); err != nil {
 			t.Fatal(err)
 		}
-		open, err := n.MendTap(t.Context(), tapA, netip.MustParseAddr(addrA))
+		open, err := n.mendTap(t.Context(), tapA, netip.MustParseAddr(addrA))
 		must(t, err)
 		return open
 	}
@@ -127,8 +127,8 @@ func TestMend(t *testing.T) {
 	// The next bangerd doesn't know whether the rules are right.
 	next := New(testConfig(), slog.New(slog.NewTextHandler(&log, nil)))
 	harms()[7].do(t)
-	must(t, next.Mend(t.Context()))
-	if _, err := next.MendTap(t.Context(), tapA, netip.MustParseAddr(addrA)); err != nil {
+	must(t, next.mendBridge(t.Context()))
+	if _, err := next.mendTap(t.Context(), tapA, netip.MustParseAddr(addrA)); err != nil {
 		t.Error(err)
 	}
 	if n.stateOf(RenderPort(tapA, netip.MustParseAddr(addrA))) != tableIntact {
@@ -140,7 +140,7 @@ func TestMend(t *testing.T) {
 	must(t, err)
 	must(t, netlink.LinkDel(bridge))
 	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "banger0"}}))
-	if err := next.Mend(t.Context()); err == nil || !strings.Contains(err.Error(), "banger did not make it") {
+	if err := next.mendBridge(t.Context()); err == nil || !strings.Contains(err.Error(), "banger did not make it") {
 		t.Errorf("with a stranger's bridge: %v", err)
 	}
 }

@@ -21,13 +21,19 @@ import (
 // Network is the bridge of one bangerd with all that belongs to it. Methods
 // are safe for concurrent use.
 type Network struct {
-	cfg atomic.Pointer[Config] // in force; Up may change it
+	cfg atomic.Pointer[Config] // in force; bringUp may change it
 	log *slog.Logger
 
 	pool  tapPool
 	hosts hostPorts
 
 	dialHost HostDialer
+
+	// portsMu is held while ports come, go or are mended, so that the network can't
+	// go down with the last one while another comes.
+	portsMu sync.Mutex
+	ports   map[string]Port // by the VM's id
+	kept    bool            // Keep has told which there are
 
 	mu      sync.Mutex // held by what brings the whole up or down
 	wanted  Config     // for when no VM runs
@@ -41,7 +47,7 @@ type Network struct {
 
 // New returns the network that cfg describes; it touches nothing yet.
 func New(cfg Config, log *slog.Logger) *Network {
-	n := &Network{log: log, wanted: cfg, dialHost: DialLoopback}
+	n := &Network{log: log, wanted: cfg, dialHost: DialLoopback, ports: make(map[string]Port)}
 	n.cfg.Store(&cfg)
 	return n
 }
@@ -49,17 +55,11 @@ func New(cfg Config, log *slog.Logger) *Network {
 // config is what is in force.
 func (n *Network) config() Config { return *n.cfg.Load() }
 
-// Subnet is where the VMs' addresses are. Up may change it while no VM runs.
-func (n *Network) Subnet() netip.Prefix { return n.config().Subnet }
-
-// Gateway is the bridge's address, in Subnet.
-func (n *Network) Gateway() netip.Addr { return n.config().Gateway }
-
 // Hosts yields the addresses that VMs can have.
 func (n *Network) Hosts() iter.Seq[netip.Addr] { return Hosts(n.config()) }
 
 // SetNames tells what DNS shall know of VMs. Without it there is no DNS. It
-// must be called before Up.
+// must be called before Attach and Keep.
 func (n *Network) SetNames(lookup LookupFunc, reverse ReverseFunc) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -67,16 +67,16 @@ func (n *Network) SetNames(lookup LookupFunc, reverse ReverseFunc) {
 }
 
 // SetHostDialer tells how to connect to the host where its loopback is in
-// another network namespace. It must be called before SetHostPorts.
+// another network namespace. It must be called before setHostPorts.
 func (n *Network) SetHostDialer(dial HostDialer) { n.dialHost = dial }
 
-// Up makes the rules and the bridge, lets the kernel forward, and answers DNS
-// on the bridge until Down or Close. What exists already is kept and put
-// right, and what is another instance's left alone: Up chooses another name or
+// bringUp makes the rules and the bridge, lets the kernel forward, and answers DNS
+// on the bridge until takeDown or Close. What exists already is kept and put
+// right, and what is another instance's left alone: bringUp chooses another name or
 // subnet then, as far as the configuration lets it. It fails with
 // api.CodeInvalid when the configuration makes no sense and with api.CodeHost
 // when it clashes with what the host has; nothing is left behind then.
-func (n *Network) Up(ctx context.Context) error {
+func (n *Network) bringUp(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.wanted.check(); err != nil {
@@ -93,7 +93,7 @@ func (n *Network) Up(ctx context.Context) error {
 	return n.up(ctx)
 }
 
-// up is Up for the configuration that is in force. The caller holds mu.
+// up is bringUp for the configuration that is in force. The caller holds mu.
 func (n *Network) up(ctx context.Context) (err error) {
 	u := undo.New()
 	defer func() { err = u.Finish(err) }()
@@ -136,10 +136,10 @@ func (n *Network) up(ctx context.Context) (err error) {
 	return nil
 }
 
-// Down removes the taps, the bridge and the rules, as far as they exist and
+// takeDown removes the taps, the bridge and the rules, as far as they exist and
 // are banger's. The kernel's forwarding stays on, since others may have come
 // to need it (docs/adr/0018).
-func (n *Network) Down(ctx context.Context) error {
+func (n *Network) takeDown(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	unlock, err := n.lockHost(ctx)
@@ -150,10 +150,10 @@ func (n *Network) Down(ctx context.Context) error {
 	n.stopDNS()
 	n.hosts.closeAll()
 	var errs []error
-	taps, err := n.Taps(ctx)
+	taps, err := n.taps(ctx)
 	errs = append(errs, err)
 	for _, tap := range taps {
-		errs = append(errs, n.DetachTap(ctx, tap))
+		errs = append(errs, n.detachTap(ctx, tap))
 	}
 	errs = append(errs, n.dropSpares(ctx))
 	links, err := complete(netlink.LinkList)

@@ -86,10 +86,10 @@ func whose(link netlink.Link) string {
 	return "banger did not make it"
 }
 
-// Claim marks as this instance's what a version without instances has left: the
+// claim marks as this instance's what a version without instances has left: the
 // taps of that name and the configured bridge. A bridge with taps of other VMs
 // that run is another instance's, and stays so.
-func (n *Network) Claim(ctx context.Context, taps []string) error {
+func (n *Network) claim(ctx context.Context, taps []string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -53,8 +53,8 @@ func TestInstancesShareAHost(t *testing.T) {
 	ctx, first := t.Context(), testNetwork()
 	var chosen []string
 	second := neighbour(&chosen)
-	must(t, first.Up(ctx))
-	must(t, first.AttachTap(ctx, tapA, netip.MustParseAddr(addrA)))
+	must(t, first.bringUp(ctx))
+	must(t, first.attachTap(ctx, tapA, netip.MustParseAddr(addrA)))
 	before, tablesBefore := linksOf(t, first), tables(t)
 	check := func(what string) {
 		t.Helper()
@@ -68,39 +68,39 @@ func TestInstancesShareAHost(t *testing.T) {
 		}
 	}
 
-	if taps, err := second.Taps(ctx); err != nil || len(taps) > 0 {
+	if taps, err := second.taps(ctx); err != nil || len(taps) > 0 {
 		t.Errorf("the second one has taps %v, %v", taps, err)
 	}
-	must(t, second.Claim(ctx, nil))
-	must(t, second.Down(ctx))
+	must(t, second.claim(ctx, nil))
+	must(t, second.takeDown(ctx))
 	check("Down")
-	must(t, second.DetachTap(ctx, tapA))
-	check("DetachTap")
+	must(t, second.detachTap(ctx, tapA))
+	check("detachTap")
 	for range 2 {
-		must(t, second.Up(ctx))
+		must(t, second.bringUp(ctx))
 	}
 	check("Up")
 	if diff := cmp.Diff([]string{"banger1 172.16.1.0/24"}, chosen); diff != "" {
 		t.Errorf("chosen:\n%s", diff)
 	}
-	if second.Subnet().String() != "172.16.1.0/24" || second.Gateway().String() != "172.16.1.1" {
-		t.Errorf("the second one has %s in %s", second.Gateway(), second.Subnet())
+	if second.config().Subnet.String() != "172.16.1.0/24" || second.config().Gateway.String() != "172.16.1.1" {
+		t.Errorf("the second one has %s in %s", second.config().Gateway, second.config().Subnet)
 	}
-	if err := second.AttachTap(ctx, tapA, netip.MustParseAddr("172.16.1.5")); err == nil || !strings.Contains(err.Error(), "another banger") {
-		t.Errorf("AttachTap of another's: %v", err)
+	if err := second.attachTap(ctx, tapA, netip.MustParseAddr("172.16.1.5")); err == nil || !strings.Contains(err.Error(), "another banger") {
+		t.Errorf("attachTap of another's: %v", err)
 	}
-	check("AttachTap")
-	must(t, second.AttachTap(ctx, tapB, netip.MustParseAddr("172.16.1.6")))
-	must(t, first.Up(ctx))
-	must(t, first.Down(ctx))
+	check("attachTap")
+	must(t, second.attachTap(ctx, tapB, netip.MustParseAddr("172.16.1.6")))
+	must(t, first.bringUp(ctx))
+	must(t, first.takeDown(ctx))
 	if left := linksOf(t, second); len(left) != 2 {
 		t.Errorf("the first one's end left of the second %v", left)
 	}
-	must(t, second.Up(ctx)) // its VM runs on where it is
+	must(t, second.bringUp(ctx)) // its VM runs on where it is
 	if len(chosen) != 1 {
 		t.Errorf("chosen: %v", chosen)
 	}
-	must(t, second.Down(ctx))
+	must(t, second.takeDown(ctx))
 	if left := tables(t); len(left) > 0 {
 		t.Errorf("tables are left: %v", left)
 	}
@@ -126,20 +126,20 @@ func TestInstancesChooseInTurn(t *testing.T) {
 		must(t, netlink.LinkDel(stranger))
 		impatient, cancel := context.WithCancel(ctx)
 		cancel()
-		if err := first.Up(impatient); !errors.Is(err, context.Canceled) {
+		if err := first.bringUp(impatient); !errors.Is(err, context.Canceled) {
 			t.Errorf("Up while another looks for a name: %v", err)
 		}
-		if err := first.Down(impatient); !errors.Is(err, context.Canceled) {
+		if err := first.takeDown(impatient); !errors.Is(err, context.Canceled) {
 			t.Errorf("Down while another looks for a name: %v", err)
 		}
 		return nil
 	}
 	second := New(cfg, slog.New(slog.DiscardHandler))
-	must(t, second.Up(ctx))
+	must(t, second.bringUp(ctx))
 	if names := linkNames(t); chosen != 1 || slices.Contains(names, "banger0") || !slices.Contains(names, "banger1") {
 		t.Errorf("chosen %d times; links: %v", chosen, names)
 	}
-	must(t, second.Down(ctx))
+	must(t, second.takeDown(ctx))
 }
 
 // What the user has fixed isn't chosen, but said.
@@ -148,7 +148,7 @@ func TestFixedNetworkOfAnotherInstance(t *testing.T) {
 		return
 	}
 	ctx := t.Context()
-	must(t, testNetwork().Up(ctx))
+	must(t, testNetwork().bringUp(ctx))
 	for name, c := range map[string]struct {
 		change func(*Config)
 		words  []string
@@ -160,7 +160,7 @@ func TestFixedNetworkOfAnotherInstance(t *testing.T) {
 		var chosen []string
 		n := neighbour(&chosen)
 		c.change(&n.wanted)
-		err := api.AsError(n.Up(ctx))
+		err := api.AsError(n.bringUp(ctx))
 		for _, word := range c.words {
 			if !strings.Contains(err.Msg+" "+err.Hint, word) {
 				t.Errorf("%s: %q is not in %q, hint %q", name, word, err.Msg, err.Hint)
@@ -180,18 +180,18 @@ func TestRunningVMsKeepTheirNetwork(t *testing.T) {
 	needTun(t)
 	ctx := t.Context()
 	n := testNetwork()
-	must(t, n.Up(ctx))
-	must(t, n.AttachTap(ctx, tapA, netip.MustParseAddr(addrA)))
+	must(t, n.bringUp(ctx))
+	must(t, n.attachTap(ctx, tapA, netip.MustParseAddr(addrA)))
 	cfg := testConfig()
 	cfg.Bridge, cfg.Gateway, cfg.Subnet = "other0", netip.MustParseAddr("10.7.0.1"), netip.MustParsePrefix("10.7.0.0/24")
 	n = New(cfg, slog.New(slog.DiscardHandler))
-	must(t, n.Up(ctx))
-	if n.config().Bridge != "banger0" || n.Gateway().String() != "172.16.0.1" {
-		t.Errorf("it has %s on %s while a VM runs", n.Gateway(), n.config().Bridge)
+	must(t, n.bringUp(ctx))
+	if n.config().Bridge != "banger0" || n.config().Gateway.String() != "172.16.0.1" {
+		t.Errorf("it has %s on %s while a VM runs", n.config().Gateway, n.config().Bridge)
 	}
-	must(t, n.DetachTap(ctx, tapA))
-	must(t, n.Down(ctx))
-	must(t, n.Up(ctx))
+	must(t, n.detachTap(ctx, tapA))
+	must(t, n.takeDown(ctx))
+	must(t, n.bringUp(ctx))
 	if names := linkNames(t); !slices.Contains(names, "other0") || slices.Contains(names, "banger0") {
 		t.Errorf("links: %v", names)
 	}
@@ -207,9 +207,9 @@ func TestClaim(t *testing.T) {
 	ctx, n := t.Context(), testNetwork()
 	older := func() {
 		t.Helper()
-		must(t, n.Up(ctx))
-		must(t, n.AttachTap(ctx, tapA, netip.MustParseAddr(addrA)))
-		must(t, n.AttachTap(ctx, tapB, netip.MustParseAddr(addrB)))
+		must(t, n.bringUp(ctx))
+		must(t, n.attachTap(ctx, tapA, netip.MustParseAddr(addrA)))
+		must(t, n.attachTap(ctx, tapB, netip.MustParseAddr(addrB)))
 		for name, alias := range map[string]string{"banger0": anyAlias, tapA: "", tapB: ""} {
 			link, err := netlink.LinkByName(name)
 			must(t, err)
@@ -242,7 +242,7 @@ func TestClaim(t *testing.T) {
 		for _, tap := range c.open {
 			files = append(files, open(tap))
 		}
-		must(t, n.Claim(ctx, c.mine))
+		must(t, n.claim(ctx, c.mine))
 		var got []string
 		for _, line := range linksOf(t, n) {
 			name, _, _ := strings.Cut(line, " ")
@@ -253,7 +253,7 @@ func TestClaim(t *testing.T) {
 			t.Errorf("%s:\n%s", c.name, diff)
 		}
 		if c.want == nil {
-			if err := n.Up(ctx); err == nil || !strings.Contains(err.Error(), "older banger") {
+			if err := n.bringUp(ctx); err == nil || !strings.Contains(err.Error(), "older banger") {
 				t.Errorf("%s: %v", c.name, err)
 			}
 			for _, name := range []string{"banger0", tapA, tapB} {
@@ -265,6 +265,6 @@ func TestClaim(t *testing.T) {
 		for _, f := range files {
 			must(t, f.Close())
 		}
-		must(t, n.Down(ctx))
+		must(t, n.takeDown(ctx))
 	}
 }

@@ -65,7 +65,7 @@ func TestPortFilter(t *testing.T) {
 	}
 	needTun(t)
 	n := testNetwork()
-	must(t, n.Up(t.Context()))
+	must(t, n.bringUp(t.Context()))
 	attach(t, n, tapA, addrA)
 	attach(t, n, tapB, addrB)
 	a, b, gateway := netip.MustParseAddr(addrA), netip.MustParseAddr(addrB), testConfig().Gateway
@@ -76,7 +76,7 @@ func TestPortFilter(t *testing.T) {
 
 	honest := map[string][]byte{
 		"IPv4":                    frame(macGateway, macA, unix.ETH_P_IP, nil, ipPayload(a, gateway)),
-		"IPv4 to everybody":       frame(everybody, macA, unix.ETH_P_IP, nil, ipPayload(a, broadcast(n.Subnet()))),
+		"IPv4 to everybody":       frame(everybody, macA, unix.ETH_P_IP, nil, ipPayload(a, broadcast(n.config().Subnet))),
 		"ARP request":             frame(everybody, macA, unix.ETH_P_ARP, nil, arpPayload(request, macA, a)),
 		"ARP reply":               frame(macGateway, macA, unix.ETH_P_ARP, nil, arpPayload(reply, macA, a)),
 		"ARP reply for everybody": frame(everybody, macA, unix.ETH_P_ARP, nil, arpPayload(reply, macA, a)),
@@ -318,7 +318,7 @@ func TestAttachTapPutsRight(t *testing.T) {
 	}
 	needTun(t)
 	n := testNetwork()
-	must(t, n.Up(t.Context()))
+	must(t, n.bringUp(t.Context()))
 	bridge, err := n.findBridge()
 	must(t, err)
 	for _, name := range []string{tapA, tapB} {

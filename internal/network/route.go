@@ -13,9 +13,9 @@ import (
 // expects Ethernet's.
 const maxMTU = 1500
 
-// MTU is what VMs' interfaces shall have, in bytes: that of the bridge, which
-// Up has set to that of the way out. 0 if it isn't known.
-func (n *Network) MTU(ctx context.Context) int {
+// mtu is what VMs' interfaces shall have, in bytes: that of the bridge, which
+// bringUp has set to that of the way out. 0 if it isn't known.
+func (n *Network) mtu(ctx context.Context) int {
 	link, err := netlink.LinkByName(n.config().Bridge)
 	if err != nil {
 		n.log.WarnContext(ctx, "the MTU is not known", "err", err)

@@ -28,7 +28,7 @@ const (
 
 func attach(t *testing.T, n *Network, tap, addr string) {
 	t.Helper()
-	must(t, n.AttachTap(t.Context(), tap, netip.MustParseAddr(addr)))
+	must(t, n.attachTap(t.Context(), tap, netip.MustParseAddr(addr)))
 }
 
 func testNetwork() *Network { return New(testConfig(), slog.New(slog.DiscardHandler)) }
@@ -71,15 +71,15 @@ func TestUpAndDown(t *testing.T) {
 	needTun(t)
 	ctx, n := t.Context(), testNetwork()
 	before := linkNames(t)
-	must(t, n.Down(ctx)) // nothing there is fine
+	must(t, n.takeDown(ctx)) // nothing there is fine
 	for range 2 {
-		must(t, n.Up(ctx))
+		must(t, n.bringUp(ctx))
 		attach(t, n, tapA, addrA)
 		attach(t, n, tapB, addrB)
 	}
 	checkKernelState(t)
 
-	taps, err := n.Taps(ctx)
+	taps, err := n.taps(ctx)
 	must(t, err)
 	slices.Sort(taps)
 	if !slices.Equal(taps, []string{tapA, tapB}) {
@@ -88,7 +88,7 @@ func TestUpAndDown(t *testing.T) {
 	open := openTap(t, tapB) // detaching must not need the VMM's consent
 	defer open.Close()
 	for range 2 {
-		must(t, n.DetachTap(ctx, tapB))
+		must(t, n.detachTap(ctx, tapB))
 	}
 	if slices.Contains(linkNames(t), tapB) {
 		t.Errorf("%s is still there", tapB)
@@ -99,14 +99,14 @@ func TestUpAndDown(t *testing.T) {
 	tapALink, err := netlink.LinkByName(tapA)
 	must(t, err)
 	must(t, netlink.LinkDel(tapALink)) // by somebody else; its rules must go nevertheless
-	must(t, n.DetachTap(ctx, tapA))
+	must(t, n.detachTap(ctx, tapA))
 	if got := tables(t); !slices.Equal(got, []string{"banger_banger0"}) {
 		t.Errorf("without taps there are tables %v", got)
 	}
 	attach(t, n, tapA, addrA)
 
-	must(t, n.Down(ctx))
-	must(t, n.Down(ctx))
+	must(t, n.takeDown(ctx))
+	must(t, n.takeDown(ctx))
 	if diff := cmp.Diff(before, linkNames(t)); diff != "" {
 		t.Errorf("Down left links (-before +after):\n%s", diff)
 	}
@@ -206,8 +206,8 @@ func TestForwardingStaysOn(t *testing.T) {
 	var log bytes.Buffer
 	n := New(testConfig(), slog.New(slog.NewTextHandler(&log, nil)))
 	for range 2 {
-		must(t, n.Up(t.Context()))
-		must(t, n.Down(t.Context()))
+		must(t, n.bringUp(t.Context()))
+		must(t, n.takeDown(t.Context()))
 	}
 	if got, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(got)) != "1" {
 		t.Errorf("ip_forward is %q, %v", got, err)
@@ -257,7 +257,7 @@ func TestUpRefusesClashes(t *testing.T) {
 	refused := func(words ...string) {
 		t.Helper()
 		before := linkNames(t)
-		err := n.Up(t.Context())
+		err := n.bringUp(t.Context())
 		var e *api.Error
 		if !errors.As(err, &e) || e.Code != api.CodeHost || e.Hint == "" {
 			t.Fatalf("Up: %#v", err)
@@ -275,7 +275,7 @@ func TestUpRefusesClashes(t *testing.T) {
 	stranger := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "banger0"}}
 	add(stranger, "")
 	refused("banger0", "bridge_name")
-	if err := n.Down(t.Context()); err != nil || !slices.Contains(linkNames(t), "banger0") {
+	if err := n.takeDown(t.Context()); err != nil || !slices.Contains(linkNames(t), "banger0") {
 		t.Errorf("Down took a stranger's bridge, or failed: %v", err)
 	}
 	must(t, netlink.LinkDel(stranger))
@@ -288,7 +288,7 @@ func TestUpRefusesClashes(t *testing.T) {
 	// A crash between making a bridge and marking it must not block the next start.
 	half, err := n.createBridge()
 	must(t, err)
-	must(t, n.Up(t.Context()))
+	must(t, n.bringUp(t.Context()))
 	if link, err := netlink.LinkByName("banger0"); err != nil || link.Attrs().Index != half.Attrs().Index {
 		t.Errorf("the half-made bridge was not adopted: %v", err)
 	}
@@ -325,7 +325,7 @@ func TestWarnings(t *testing.T) {
 		return
 	}
 	n := testNetwork()
-	must(t, n.Up(t.Context()))
+	must(t, n.bringUp(t.Context()))
 	check := func(want string) {
 		t.Helper()
 		got, err := n.Warnings(t.Context())

@@ -18,12 +18,12 @@ import (
 // flags that it was made with.
 const tapFlags = netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR
 
-// AttachTap makes a tap that outlives this process for the VM that has addr,
+// attachTap makes a tap that outlives this process for the VM that has addr,
 // connects it to the bridge and brings it up. What the VM sends from other
 // addresses than addr and MAC(addr) is dropped. A tap of this name that is
 // there already is put right, unless it is another instance's. It fails with
 // api.CodeHost then, and if the host can't make or guard taps.
-func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (err error) {
+func (n *Network) attachTap(ctx context.Context, name string, addr netip.Addr) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (n *Network) AttachTap(ctx context.Context, name string, addr netip.Addr) (
 		} else if tap, err = n.createTap(name); err != nil {
 			return err
 		}
-		u.Add("remove tap", func(ctx context.Context) error { return n.DetachTap(ctx, name) })
+		u.Add("remove tap", func(ctx context.Context) error { return n.detachTap(ctx, name) })
 	} else if err := n.checkTap(tap); err != nil {
 		return err
 	}
@@ -139,9 +139,9 @@ func (n *Network) createTap(name string) (netlink.Link, error) {
 	return tap, nil
 }
 
-// DetachTap removes a tap, also one that a VMM has open. It is no error if
+// detachTap removes a tap, also one that a VMM has open. It is no error if
 // there is none of this instance's.
-func (n *Network) DetachTap(ctx context.Context, name string) error {
+func (n *Network) detachTap(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -165,8 +165,8 @@ func (n *Network) DetachTap(ctx context.Context, name string) error {
 	return n.unload(RenderPort(name, netip.IPv4Unspecified()))
 }
 
-// Taps lists this instance's taps.
-func (n *Network) Taps(ctx context.Context) ([]string, error) {
+// taps lists this instance's taps.
+func (n *Network) taps(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

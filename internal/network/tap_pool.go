@@ -52,7 +52,7 @@ func (n *Network) takeSpare(name string) netlink.Link {
 
 // giveSpare makes a VM's tap of one that was made ahead. The mark comes first: a tap
 // with a VM's name and another mark, which a crash in between would leave, is a
-// stranger's for AttachTap.
+// stranger's for attachTap.
 func (n *Network) giveSpare(link netlink.Link, name string) error {
 	if err := n.mark(link); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (n *Network) fillPool() {
 
 // addSpare makes a tap ahead and tells whether more are needed.
 func (n *Network) addSpare() (more bool) {
-	n.mu.Lock() // so that it can't come after Down
+	n.mu.Lock() // so that it can't come after takeDown
 	defer n.mu.Unlock()
 	var name string
 	var err error

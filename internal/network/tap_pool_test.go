@@ -50,7 +50,7 @@ func TestTapPool(t *testing.T) {
 	needTun(t)
 	ctx, n := t.Context(), poolOf(2)
 	before := linkNames(t)
-	must(t, n.Up(ctx))
+	must(t, n.bringUp(ctx))
 	if got := spares(t, n); len(got) > 0 {
 		t.Errorf("%v are there before any VM's", got)
 	}
@@ -59,7 +59,7 @@ func TestTapPool(t *testing.T) {
 	if len(ahead) != 2 {
 		t.Fatalf("made ahead: %v, want 2", ahead)
 	}
-	if taps, err := n.Taps(ctx); err != nil || !slices.Equal(taps, []string{tapA}) {
+	if taps, err := n.taps(ctx); err != nil || !slices.Equal(taps, []string{tapA}) {
 		t.Errorf("taps of VMs: %v, %v", taps, err)
 	}
 
@@ -72,7 +72,7 @@ func TestTapPool(t *testing.T) {
 	}
 	n.Close()
 	n = poolOf(2)
-	must(t, n.Up(ctx))
+	must(t, n.bringUp(ctx))
 	attach(t, n, tapB, addrB)
 	link, err := netlink.LinkByName(tapB)
 	must(t, err)
@@ -84,9 +84,9 @@ func TestTapPool(t *testing.T) {
 	}
 	checkKernelState(t)
 
-	must(t, n.DetachTap(ctx, tapA))
-	must(t, n.DetachTap(ctx, tapB))
-	must(t, n.Down(ctx))
+	must(t, n.detachTap(ctx, tapA))
+	must(t, n.detachTap(ctx, tapB))
+	must(t, n.takeDown(ctx))
 	if got := linkNames(t); !slices.Equal(got, before) {
 		t.Errorf("left: %v", got)
 	}
@@ -103,7 +103,7 @@ func TestLostSpare(t *testing.T) {
 	}
 	needTun(t)
 	n := poolOf(1)
-	must(t, n.Up(t.Context()))
+	must(t, n.bringUp(t.Context()))
 	attach(t, n, tapA, addrA)
 	for _, name := range spares(t, n) {
 		link, err := netlink.LinkByName(name)
@@ -125,7 +125,7 @@ func TestSpareIsMarkedBeforeItIsNamed(t *testing.T) {
 	}
 	needTun(t)
 	n := poolOf(1)
-	must(t, n.Up(t.Context()))
+	must(t, n.bringUp(t.Context()))
 	attach(t, n, tapA, addrA)
 	if got := spares(t, n); len(got) != 1 {
 		t.Fatalf("made ahead: %v, want 1", got)
@@ -178,7 +178,7 @@ func BenchmarkAttachTap(b *testing.B) {
 			}
 			n := poolOf(0) // no goroutines: they would be elsewhere
 			n.wanted.DNS = nil
-			if err := n.Up(b.Context()); err != nil {
+			if err := n.bringUp(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 			addr := netip.MustParseAddr(addrA)
@@ -192,11 +192,11 @@ func BenchmarkAttachTap(b *testing.B) {
 					n.pool.names = append(n.pool.names, name)
 				}
 				b.StartTimer()
-				if err := n.AttachTap(b.Context(), tapA, addr); err != nil {
+				if err := n.attachTap(b.Context(), tapA, addr); err != nil {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				if err := n.DetachTap(b.Context(), tapA); err != nil {
+				if err := n.detachTap(b.Context(), tapA); err != nil {
 					b.Fatal(err)
 				}
 				b.StartTimer()
@@ -205,7 +205,7 @@ func BenchmarkAttachTap(b *testing.B) {
 			if left := strings.Join(n.pool.names, " "); left != "" {
 				b.Errorf("not used: %s", left)
 			}
-			if err := n.Down(b.Context()); err != nil {
+			if err := n.takeDown(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 		})

@@ -54,7 +54,7 @@ func newLab(t *testing.T) *lab {
 
 	must(t, Block([]netip.Addr{netip.MustParseAddr("203.0.113.77")}))
 	l.n = testNetwork()
-	must(t, l.n.Up(t.Context()))
+	must(t, l.n.bringUp(t.Context()))
 	attach(t, l.n, tapA, addrA)
 	attach(t, l.n, tapB, addrB)
 	l.a, l.b = newGuest(t, tapA, addrA), newGuest(t, tapB, addrB)
@@ -150,9 +150,9 @@ func TestDNSForVMs(t *testing.T) {
 	reverse := func(addr netip.Addr) (string, bool) { return "web", addr == web }
 	l.n.SetNames(lookup, reverse)
 	ctx, cancel := context.WithCancel(t.Context())
-	must(t, l.n.Up(ctx))
+	must(t, l.n.bringUp(ctx))
 	cancel() // the server must not end with the call that started it
-	must(t, l.n.Up(t.Context()))
+	must(t, l.n.bringUp(t.Context()))
 
 	query := new(dns.Msg).SetQuestion("web.banger.", dns.TypeA)
 	ask := func(from *host, network string, timeout time.Duration) (reply *dns.Msg, err error) {

@@ -8,7 +8,7 @@ import (
 )
 
 // Warnings tells, a sentence each, what on the host may keep VMs from the
-// network although Up succeeded: firewalls of others that drop by default.
+// network although Attach succeeded: firewalls of others that drop by default.
 // Their rules are theirs, so banger doesn't change them.
 func (n *Network) Warnings(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {

@@ -23,7 +23,7 @@ var watched = []struct {
 
 // Watch returns a channel that gets a value after changes of the host's links,
 // addresses and rules, banger's own among them, until ctx ends. What has changed
-// isn't told: Mend and MendTap find out.
+// isn't told: Mend finds out.
 func (n *Network) Watch(ctx context.Context) (<-chan struct{}, error) {
 	changes := make(chan struct{}, 1)
 	var sockets []*os.File

@@ -33,7 +33,8 @@ func actAsGuest() error {
 	cfg := network.Config{
 		Bridge: "banger0", Gateway: netip.MustParseAddr("172.16.0.1"), Subnet: netip.MustParsePrefix("172.16.0.0/24"),
 	}
-	if err := network.New(cfg, slog.New(slog.DiscardHandler)).Up(context.Background()); err != nil {
+	other := network.Port{ID: "00000000000a", Addr: netip.MustParseAddr("172.16.0.3")}
+	if _, err := network.New(cfg, slog.New(slog.DiscardHandler)).Attach(context.Background(), other); err != nil {
 		return err
 	}
 	runtime.LockOSThread() // for the rest of this process

@@ -7,6 +7,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/image"
 	"banger/internal/kernel"
+	"banger/internal/network"
 	"banger/internal/undo"
 )
 
@@ -19,6 +20,7 @@ type bringUp struct {
 	rec       Record    // as it was stored last
 	workspace Workspace // nil: none
 	assets    assets
+	nic       network.NIC
 	inst      *instance // since its VMM runs
 	undo      *undo.Stack
 	phases    *phases

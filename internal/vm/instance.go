@@ -22,7 +22,6 @@ type instance struct {
 	id        string
 	name      string
 	ip        netip.Addr
-	hostPorts []uint16
 	driver    vmm.Driver
 	machine   vmm.Machine
 	ready     chan struct{} // closed once the guest's init has finished, or has given up
@@ -45,7 +44,7 @@ var (
 func (m *Manager) track(rec Record, driver vmm.Driver, machine vmm.Machine) *instance {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	inst := &instance{
-		manager: m, id: rec.ID, name: rec.Name, ip: rec.IP, hostPorts: rec.HostPorts, driver: driver, machine: machine,
+		manager: m, id: rec.ID, name: rec.Name, ip: rec.IP, driver: driver, machine: machine,
 		ready: make(chan struct{}), gone: make(chan struct{}), jumped: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel,
 	}
@@ -115,7 +114,7 @@ func (m *Manager) noteEnd(ctx context.Context, id string, change func(*Record)) 
 
 // cleanRuntime removes what only a running VM needs.
 func (m *Manager) cleanRuntime(ctx context.Context, rec Record) error {
-	return errors.Join(m.disconnect(ctx, rec), os.RemoveAll(m.cfg.Layout.VMRuntimeDir(rec.ID)), os.RemoveAll(m.cfg.Layout.VMSwap(rec.ID)))
+	return errors.Join(m.cfg.Network.Detach(ctx, rec.ID, rec.IP), os.RemoveAll(m.cfg.Layout.VMRuntimeDir(rec.ID)), os.RemoveAll(m.cfg.Layout.VMSwap(rec.ID)))
 }
 
 // The pause after a failed wait for a guest grows, since a guest that answers

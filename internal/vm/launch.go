@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -50,47 +49,31 @@ func (b *bringUp) launch(ctx context.Context) error {
 	}
 }
 
-// connect brings the network up, if this is the first VM, and makes the tap.
+// connect gives the VM its place in the network, and another address if the network
+// has become another one since it got its own.
 func (b *bringUp) connect(ctx context.Context) error {
-	return b.phases.run("network", "connecting the network", func() (err error) {
-		b.netMu.Lock()
-		defer b.netMu.Unlock()
-		rec := b.rec
-		b.undo.Add("disconnect VM "+rec.Name, func(ctx context.Context) error { return b.cleanRuntime(ctx, rec) })
-		if err := b.cfg.Network.Up(ctx); err != nil {
-			return err
+	return b.phases.run("network", "connecting the network", func() error {
+		id, addr := b.rec.ID, b.rec.IP
+		b.undo.Add("disconnect VM "+b.rec.Name, func(ctx context.Context) error {
+			return b.cleanRuntime(ctx, Record{ID: id, IP: addr})
+		})
+		for {
+			addr = b.rec.IP
+			nic, err := b.cfg.Network.Attach(ctx, b.rec.port())
+			if !errors.Is(err, network.ErrElsewhere) {
+				b.nic = nic
+				return err
+			}
+			if b.rec, err = b.records.readdress(ctx, b.rec, b.cfg.Network.Hosts()); err != nil {
+				return err
+			}
 		}
-		if b.rec, err = b.records.readdress(ctx, b.rec, b.cfg.Network.Hosts()); err != nil {
-			return err
-		}
-		return b.attach(ctx, b.rec)
 	})
 }
 
-// attach connects a VM to the network and opens the ports of the host that it was
-// given. The caller holds netMu.
-func (m *Manager) attach(ctx context.Context, rec Record) error {
-	if err := m.cfg.Network.AttachTap(ctx, network.TapName(rec.ID), rec.IP); err != nil {
-		return err
-	}
-	return m.cfg.Network.SetHostPorts(ctx, rec.IP, rec.HostPorts)
-}
-
-// disconnect removes the tap, and the whole network with the last one.
-func (m *Manager) disconnect(ctx context.Context, rec Record) error {
-	m.netMu.Lock()
-	defer m.netMu.Unlock()
-	if err := m.cfg.Network.SetHostPorts(ctx, rec.IP, nil); err != nil {
-		return err
-	}
-	if err := m.cfg.Network.DetachTap(ctx, network.TapName(rec.ID)); err != nil {
-		return err
-	}
-	taps, err := m.cfg.Network.Taps(ctx)
-	if err != nil || len(taps) > 0 {
-		return err
-	}
-	return m.cfg.Network.Down(ctx)
+// port is the VM's place in the network.
+func (r *Record) port() network.Port {
+	return network.Port{ID: r.ID, Addr: r.IP, HostPorts: r.HostPorts}
 }
 
 // startVMM starts the VMM. The record says so beforehand, and holds its handle
@@ -307,10 +290,10 @@ func (b *bringUp) bootConfig(ctx context.Context, credentials Credentials) (gues
 	return guest.BootConfig{
 		Hostname:       rec.Name,
 		MAC:            network.MAC(rec.IP),
-		Address:        netip.PrefixFrom(rec.IP, b.cfg.Network.Subnet().Bits()).String(),
-		Gateway:        b.cfg.Network.Gateway().String(),
-		MTU:            b.cfg.Network.MTU(ctx),
-		DNS:            []string{b.cfg.Network.Gateway().String()},
+		Address:        b.nic.Addr.String(),
+		Gateway:        b.nic.Gateway.String(),
+		MTU:            b.nic.MTU,
+		DNS:            []string{b.nic.Gateway.String()},
 		ImageDevice:    serials[imageDrive],
 		DiskDevice:     serials[diskDrive],
 		ModulesDevice:  serials[modulesDrive],

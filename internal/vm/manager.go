@@ -17,6 +17,7 @@ import (
 	"banger/internal/guest"
 	"banger/internal/image"
 	"banger/internal/kernel"
+	"banger/internal/network"
 	"banger/internal/paths"
 	"banger/internal/sshkey"
 	"banger/internal/store"
@@ -38,31 +39,19 @@ type Kernels interface {
 // Initramfs returns the file that boots a kernel with the current agent.
 type Initramfs func(k kernel.Kernel) (path string, err error)
 
-// Network connects VMs.
+// Network connects VMs, and is up while there are any.
 type Network interface {
-	Up(ctx context.Context) error
-	Down(ctx context.Context) error
-	AttachTap(ctx context.Context, name string, addr netip.Addr) error
-	DetachTap(ctx context.Context, name string) error
-	// Mend and MendTap put right what others have changed of what Up and AttachTap
-	// have made. MendTap tells whether a VMM has the tap open.
-	Mend(ctx context.Context) error
-	MendTap(ctx context.Context, name string, addr netip.Addr) (open bool, err error)
-	// Watch tells of changes after which it may be worth while to call them.
+	Attach(ctx context.Context, p network.Port) (network.NIC, error)
+	Detach(ctx context.Context, id string, addr netip.Addr) error
+	// Keep keeps the ports that wanted returns, and no others.
+	Keep(ctx context.Context, wanted func() ([]network.Port, error)) error
+	// Mend puts right what others have changed of a VM's port.
+	Mend(ctx context.Context, id string, reattach func() error) error
+	// Watch tells of changes after which it may be worth while to call Mend.
 	Watch(ctx context.Context) (<-chan struct{}, error)
-	// SetHostPorts lets the VM that has addr connect to these ports of the host,
-	// and to no others any more.
-	SetHostPorts(ctx context.Context, addr netip.Addr, ports []uint16) error
-	// Taps are this bangerd's.
-	Taps(ctx context.Context) ([]string, error)
-	// Claim makes these taps this bangerd's if they are nobody's.
-	Claim(ctx context.Context, taps []string) error
-	// Hosts are the addresses in Subnet that VMs can have. Up may change both
-	// while there are no taps.
+	// Hosts are the addresses that VMs can have. Attach may change them while
+	// there are no ports.
 	Hosts() iter.Seq[netip.Addr]
-	Subnet() netip.Prefix
-	Gateway() netip.Addr
-	MTU(ctx context.Context) int
 }
 
 // Drivers knows the VMM drivers.
@@ -125,9 +114,6 @@ type Manager struct {
 
 	mu    sync.Mutex
 	slots map[string]slot // by VM id; use slot and setSlot
-
-	netMu     sync.Mutex // held while taps come and go, so that Down can't race with Up
-	connected bool       // Reconcile has seen to the taps of all VMs
 
 	// The work that no call waits for goes on until stop is called.
 	life  context.Context

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"iter"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,122 +184,6 @@ func (fakeWorkspace) Push(_ context.Context, _ func(context.Context, string, io.
 	progress.Report(api.Progress{Phase: "workspace", Title: "copying /repo"})
 	progress.Report(api.Progress{Phase: "workspace", Title: "copying /repo", Finished: true, Millis: 1})
 	return nil
-}
-
-// fakeNetwork is a Network in memory.
-type fakeNetwork struct {
-	mu      sync.Mutex
-	up      bool
-	taps    []string
-	subnet  netip.Prefix          // zero: 172.16.0.0/29
-	guarded map[string]netip.Addr // by tap
-	closed  map[string]bool       // taps that no VMM has open
-	ports   map[netip.Addr][]uint16
-	fail    error
-	blind   error         // of Taps
-	changes chan struct{} // what Watch returns
-}
-
-func (n *fakeNetwork) state() (bool, []string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.up, slices.Clone(n.taps)
-}
-
-func (n *fakeNetwork) Up(context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.up = true
-	return nil
-}
-
-func (n *fakeNetwork) Down(context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.up = false
-	return nil
-}
-
-func (n *fakeNetwork) AttachTap(_ context.Context, name string, addr netip.Addr) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.fail != nil {
-		return n.fail
-	}
-	if !slices.Contains(n.taps, name) {
-		n.taps = append(n.taps, name)
-	}
-	if n.guarded == nil {
-		n.guarded = make(map[string]netip.Addr)
-	}
-	n.guarded[name] = addr
-	return nil
-}
-
-func (n *fakeNetwork) DetachTap(_ context.Context, name string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.taps = slices.DeleteFunc(n.taps, func(t string) bool { return t == name })
-	return nil
-}
-
-func (n *fakeNetwork) Mend(context.Context) error { return nil }
-
-func (n *fakeNetwork) MendTap(ctx context.Context, name string, addr netip.Addr) (bool, error) {
-	if err := n.AttachTap(ctx, name, addr); err != nil {
-		return false, err
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return !n.closed[name], nil
-}
-
-func (n *fakeNetwork) Watch(context.Context) (<-chan struct{}, error) { return n.changes, nil }
-
-// harm changes the network as others would, whom the host tells of.
-func (n *fakeNetwork) harm(change func()) {
-	n.mu.Lock()
-	change()
-	n.mu.Unlock()
-	n.changes <- struct{}{}
-}
-
-func (n *fakeNetwork) SetHostPorts(_ context.Context, addr netip.Addr, ports []uint16) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ports == nil {
-		n.ports = make(map[netip.Addr][]uint16)
-	}
-	delete(n.ports, addr)
-	if len(ports) > 0 {
-		n.ports[addr] = ports
-	}
-	return nil
-}
-
-func (n *fakeNetwork) Taps(context.Context) ([]string, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.taps), n.blind
-}
-
-func (n *fakeNetwork) Claim(context.Context, []string) error { return nil }
-
-func (n *fakeNetwork) Subnet() netip.Prefix {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !n.subnet.IsValid() {
-		n.subnet = netip.MustParsePrefix("172.16.0.0/29")
-	}
-	return n.subnet
-}
-
-func (n *fakeNetwork) Gateway() netip.Addr { return n.Subnet().Addr().Next() }
-
-func (n *fakeNetwork) MTU(context.Context) int { return 1500 }
-
-func (n *fakeNetwork) Hosts() iter.Seq[netip.Addr] {
-	return network.Hosts(network.Config{Gateway: n.Gateway(), Subnet: n.Subnet()})
 }
 
 func TestLifecycle(t *testing.T) {

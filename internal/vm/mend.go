@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"banger/internal/guard"
-	"banger/internal/network"
 	"banger/internal/vmm"
 )
 
@@ -53,60 +52,23 @@ func (m *Manager) keepNetwork(settled bool) {
 // mendAll puts the network of all running VMs right, and lets others in between
 // two of them.
 func (m *Manager) mendAll(ctx context.Context) {
-	for _, inst := range m.mendBridge(ctx) {
-		m.mendNow(ctx, inst)
-	}
-}
-
-// mendNow is mend for a caller that doesn't hold netMu.
-func (m *Manager) mendNow(ctx context.Context, inst *instance) {
-	m.netMu.Lock()
-	defer m.netMu.Unlock()
-	if inst.alive() {
+	m.mu.Lock()
+	alive := slices.DeleteFunc(m.instances(), func(i *instance) bool { return !i.alive() })
+	m.mu.Unlock()
+	for _, inst := range alive {
 		m.mend(ctx, inst)
 	}
 }
 
-// mendBridge puts right what VMs have in common, and returns those that have it
-// now. The others' error is noted with netMu still held: a VM that starts later
-// has seen to the bridge itself.
-func (m *Manager) mendBridge(ctx context.Context) []*instance {
-	m.netMu.Lock()
-	defer m.netMu.Unlock()
-	alive := m.alive()
-	if len(alive) == 0 {
-		return nil
-	}
-	err := m.cfg.Network.Mend(ctx)
-	if err == nil {
-		return alive
-	}
-	for _, inst := range alive {
-		m.noteNetwork(inst, err)
-	}
-	return nil
-}
-
-// alive are the VMs that run.
-func (m *Manager) alive() []*instance {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.DeleteFunc(m.instances(), func(i *instance) bool { return !i.alive() })
-}
-
-// mend puts the network of a running VM right, or notes why it has none. The
-// caller holds netMu.
+// mend puts the network of a running VM right, or notes why it has none.
 func (m *Manager) mend(ctx context.Context, inst *instance) {
-	open, err := m.cfg.Network.MendTap(ctx, network.TapName(inst.id), inst.ip)
-	if err == nil && !open {
-		err = inst.machine.ReattachTap()
+	err := m.cfg.Network.Mend(ctx, inst.id, func() error {
+		err := inst.machine.ReattachTap()
 		if err == nil {
 			m.log.Info("a VM has its network again", "vm", inst.name)
 		}
-	}
-	if err == nil {
-		err = m.cfg.Network.SetHostPorts(ctx, inst.ip, inst.hostPorts)
-	}
+		return err
+	})
 	if errors.Is(err, vmm.ErrGone) || ctx.Err() != nil {
 		return
 	}

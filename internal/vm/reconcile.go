@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"banger/internal/guard"
@@ -129,7 +128,7 @@ func (m *Manager) adopt(ctx context.Context, rec Record) (bool, error) {
 	inst := m.track(rec, driver, machine)
 	m.log.Info("adopted a running VM", "vm", rec.Name, "pid", rec.Handle.PID)
 	inst.followClock()
-	m.reattachLate(ctx, inst)
+	m.mend(ctx, inst)
 	switch {
 	case rec.Stopping:
 		m.finishStop(inst)
@@ -211,58 +210,27 @@ func (m *Manager) cleanVMM(ctx context.Context, rec Record) error {
 	return nil
 }
 
-// reconcileNetwork removes taps that no VM can have, and the network with the
-// last one. It may come at any time: taps are made with netMu held, for VMs that
-// are on record and under way.
+// reconcileNetwork removes what no VM can have of the network, and puts right what
+// VMs have. It may come at any time.
 func (m *Manager) reconcileNetwork(ctx context.Context) error {
-	m.netMu.Lock()
-	defer m.netMu.Unlock()
-	recs, err := m.records.list(ctx)
-	if err != nil {
-		return err
-	}
-	var wanted []string
-	for _, rec := range recs {
-		if f := m.facts(rec); f.alive || f.operation != opNone || f.unreached != "" || rec.broken != nil && !m.cfg.Copied {
-			wanted = append(wanted, network.TapName(rec.ID))
+	err := m.cfg.Network.Keep(ctx, func() ([]network.Port, error) {
+		recs, err := m.records.list(ctx)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err := m.cfg.Network.Claim(ctx, wanted); err != nil {
-		return err
-	}
-	taps, err := m.cfg.Network.Taps(ctx)
-	if err != nil {
-		return err
-	}
-	for _, tap := range taps {
-		if !slices.Contains(wanted, tap) {
-			m.log.Warn("remove a tap that no VM has", "tap", tap)
-			if err := m.cfg.Network.DetachTap(ctx, tap); err != nil {
-				return err
+		var wanted []network.Port
+		for _, rec := range recs {
+			if f := m.facts(rec); f.alive || f.operation != opNone || f.unreached != "" || rec.broken != nil && !m.cfg.Copied {
+				wanted = append(wanted, rec.port())
 			}
 		}
-	}
-	if len(wanted) == 0 {
-		return m.cfg.Network.Down(ctx)
-	}
-	m.connected = true
-	if err := m.cfg.Network.Up(ctx); err != nil {
+		return wanted, nil
+	})
+	if err != nil {
 		return err
 	}
-	for _, inst := range m.alive() {
-		m.mend(ctx, inst)
-	}
+	m.mendAll(ctx)
 	return nil
-}
-
-// reattachLate puts right the network of a VM that was adopted later than the
-// others.
-func (m *Manager) reattachLate(ctx context.Context, inst *instance) {
-	m.netMu.Lock()
-	defer m.netMu.Unlock()
-	if m.connected {
-		m.mend(ctx, inst)
-	}
 }
 
 // removeFiles removes a VM's directory.
