@@ -31,8 +31,9 @@ var mayImport = map[string][]string{
 	"internal/terminfo":    {"internal/regularfile"},
 	"internal/config":      {"internal/api", "internal/weburl"},
 	"internal/doctor":      {"internal/api", "internal/paths", "internal/rootless"},
-	"internal/catalog":     {"internal/api", "internal/weburl"},
+	"internal/catalog":     {"internal/naming", "internal/api", "internal/weburl"},
 	"internal/instance":    {"internal/api"},
+	"internal/naming":      {"internal/api"},
 	"internal/room":        {"internal/api"},
 
 	"internal/guest/halfclose": {},
@@ -42,16 +43,16 @@ var mayImport = map[string][]string{
 	"internal/network":   {"internal/api", "internal/filelock", "internal/undo"},
 	"internal/rootless":  {"internal/api", "internal/filelock", "internal/paths", "internal/procid", "internal/undo"},
 	"internal/initramfs": {"internal/hosttool", "internal/paths"},
-	"internal/kernel": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
+	"internal/kernel": {"internal/naming", "internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
 		"internal/hosttool", "internal/image/ext4", "internal/mmdebstrap", "internal/paths"},
-	"internal/image": {"internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage", "internal/download",
+	"internal/image": {"internal/naming", "internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage", "internal/download",
 		"internal/image/ext4", "internal/image/oci", "internal/image/oci/flatten", "internal/image/recipe", "internal/paths", "internal/room"},
 	"internal/image/recipe": {"internal/api", "internal/catalog", "internal/depot", "internal/hosttool", "internal/image/ext4",
 		"internal/mmdebstrap"},
 	"internal/vmm":       {"internal/api", "internal/guest", "internal/procid"},
 	"internal/diskusage": {"internal/api", "internal/paths"},
 	"internal/transfer":  {},
-	"internal/download":  {"internal/api", "internal/hosttool", "internal/room", "internal/transfer", "internal/weburl"},
+	"internal/download":  {"internal/naming", "internal/api", "internal/hosttool", "internal/room", "internal/transfer", "internal/weburl"},
 	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool", "internal/weburl", "internal/regularfile"},
 	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/filelock", "internal/hosttool"},
 
@@ -64,7 +65,7 @@ var mayImport = map[string][]string{
 
 	// What building kernels and images has in common.
 	"internal/hosttool":   {"internal/api"},
-	"internal/depot":      {"internal/api", "internal/hosttool", "internal/room"},
+	"internal/depot":      {"internal/naming", "internal/api", "internal/hosttool", "internal/room"},
 	"internal/mmdebstrap": {"internal/api", "internal/hosttool"},
 
 	"internal/vmm/kvmprobe":    {"internal/api"},
@@ -73,7 +74,7 @@ var mayImport = map[string][]string{
 	"internal/vmm/vmmtest":     {"internal/guest", "internal/procid", "internal/vmm"},
 
 	// Policy.
-	"internal/vm": {"internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",
+	"internal/vm": {"internal/naming", "internal/api", "internal/paths", "internal/undo", "internal/store", "internal/sshkey",
 		"internal/guard", "internal/guest", "internal/hosttool", "internal/image", "internal/kernel",
 		"internal/network", "internal/vmm", "internal/regularfile", "internal/room"},
 	"internal/workspace":   {"internal/api", "internal/guest", "internal/regularfile"},
@@ -83,7 +84,7 @@ var mayImport = map[string][]string{
 	// Edges.
 	"internal/daemon": {"internal/api", "internal/guest", "internal/paths", "internal/version"},
 	"internal/client": {"internal/api", "internal/daemonlog", "internal/filelock", "internal/guest", "internal/paths", "internal/version"},
-	"internal/cli": {"internal/api", "internal/cli/progress", "internal/cli/termtext", "internal/client", "internal/doctor", "internal/guest",
+	"internal/cli": {"internal/naming", "internal/api", "internal/cli/progress", "internal/cli/termtext", "internal/client", "internal/doctor", "internal/guest",
 		"internal/paths", "internal/session", "internal/setup", "internal/terminfo", "internal/version"},
 	"internal/cli/mandoc":        {"internal/cli"},
 	"internal/cli/progress":      {"internal/api", "internal/cli/termtext"},

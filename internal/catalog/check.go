@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"banger/internal/naming"
 	"banger/internal/weburl"
 )
 
@@ -17,9 +18,6 @@ import (
 var Arches = []string{"amd64", "arm64"}
 
 var (
-	// entryName is what can be a directory of a store, and is easy to type.
-	entryName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	suiteName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 	// packageName is that of deb-control(5), perhaps with an architecture, a
 	// version or a suite as apt takes them.
@@ -28,6 +26,9 @@ var (
 	npmVersion  = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+([+-][0-9A-Za-z.+-]+)?$`)
 	unitName    = regexp.MustCompile(`^[A-Za-z0-9@_:.\\-]+\.[a-z]+$`)
 )
+
+// isEntryName wants what can be a directory of a store, and is easy to type.
+func isEntryName(name string) bool { return naming.IsStored(name) && name == strings.ToLower(name) }
 
 // check finds mistakes that would show only when an entry is used.
 func (c Catalog) check() error {
@@ -60,7 +61,7 @@ func (i Image) check() error {
 	switch {
 	case i.Distro == "":
 		return errors.New("distro is missing")
-	case !entryName.MatchString(i.Kernel):
+	case !isEntryName(i.Kernel):
 		return fmt.Errorf("kernel %q is not a name", i.Kernel)
 	case i.Recipe != nil:
 		return i.Recipe.check()
@@ -88,7 +89,7 @@ func (k Kernel) check() error {
 
 // checkEntry checks what images and kernels have in common.
 func checkEntry(name string, arches []string, bundles []Bundle, recipe bool) error {
-	if !entryName.MatchString(name) {
+	if !isEntryName(name) {
 		return errors.New("the name is not of up to 63 small letters, digits, '.', '_' and '-'")
 	}
 	if len(arches) == 0 {
@@ -119,7 +120,7 @@ func (b Bundle) check(arches []string) error {
 		return fmt.Errorf("bundle url %q: want http or https", weburl.Redact(b.URL))
 	}
 	// What isn't pinned would be whatever the server has that day.
-	if !sha256Hex.MatchString(b.SHA256) {
+	if !naming.IsSHA256(b.SHA256) {
 		return fmt.Errorf("bundle %s: sha256 %q: want 64 hexadecimal digits", weburl.Redact(b.URL), b.SHA256)
 	}
 	return nil
@@ -129,7 +130,7 @@ func (r ImageRecipe) check() error {
 	if !suiteName.MatchString(r.Suite) {
 		return fmt.Errorf("suite %q is not the name of one", r.Suite)
 	}
-	if r.Kernel != "" && !entryName.MatchString(r.Kernel) {
+	if r.Kernel != "" && !isEntryName(r.Kernel) {
 		return fmt.Errorf("kernel %q is not a name", r.Kernel)
 	}
 	for _, p := range r.Packages {

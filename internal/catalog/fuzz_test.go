@@ -48,7 +48,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, img := range Embedded().Extend(c).Images {
-			if !entryName.MatchString(img.Name) || !entryName.MatchString(img.Kernel) {
+			if !isEntryName(img.Name) || !isEntryName(img.Kernel) {
 				t.Errorf("image %q with kernel %q", img.Name, img.Kernel)
 			}
 		}
@@ -58,7 +58,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, k := range c.Kernels {
-			if k.Recipe != nil || len(k.Bundles) == 0 || !entryName.MatchString(k.Name) {
+			if k.Recipe != nil || len(k.Bundles) == 0 || !isEntryName(k.Name) {
 				t.Errorf("kernel %q is not of a bundle", k.Name)
 			}
 		}

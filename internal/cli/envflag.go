@@ -3,8 +3,9 @@ package cli
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
+
+	"banger/internal/naming"
 )
 
 // envFlag collects --env K=V. Without a value it takes the host's, and nothing
@@ -22,7 +23,7 @@ func (f *envFlag) Type() string { return "KEY[=VALUE]" }
 // Set adds a variable.
 func (f *envFlag) Set(text string) error {
 	key, value, given := strings.Cut(text, "=")
-	if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(key) {
+	if !naming.IsVariable(key) {
 		return fmt.Errorf("%q is not the name of an environment variable", key)
 	}
 	if strings.ContainsRune(value, 0) {

@@ -12,10 +12,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 
+	"banger/internal/naming"
 	"banger/internal/room"
 )
 
@@ -65,7 +65,7 @@ func New[T any](dir string, load func(dir string) (T, error), log *slog.Logger) 
 // Get returns a finished directory. The error matches fs.ErrNotExist if there
 // is none of that name.
 func (d *Depot[T]) Get(name string) (T, error) {
-	if !ValidName(name) {
+	if !naming.IsStored(name) {
 		var none T
 		return none, fmt.Errorf("name %q: %w", name, fs.ErrNotExist)
 	}
@@ -81,7 +81,7 @@ func (d *Depot[T]) List() ([]T, error) {
 	}
 	var all []T
 	for _, e := range entries {
-		if !e.IsDir() || !ValidName(e.Name()) {
+		if !e.IsDir() || !naming.IsStored(e.Name()) {
 			continue
 		}
 		one, err := d.load(d.path(e.Name()))
@@ -120,12 +120,6 @@ func (d *Depot[T]) Clean(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
-
-var nameSyntax = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
-
-// ValidName reports whether a name can be that of a directory in a depot: no
-// path leads out of there by it, and no program takes it for an option.
-func ValidName(name string) bool { return nameSyntax.MatchString(name) }
 
 // path returns where the directory of a name is.
 func (d *Depot[T]) path(name string) string { return filepath.Join(d.dir, name) }

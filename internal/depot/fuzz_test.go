@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/naming"
 )
 
 // FuzzName takes names as users, catalogs and bundles give them: for images and
@@ -14,7 +16,7 @@ func FuzzName(f *testing.F) {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		if !ValidName(name) {
+		if !naming.IsStored(name) {
 			return
 		}
 		dir := t.TempDir()

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"banger/internal/api"
+	"banger/internal/naming"
 )
 
 // hold keeps a directory from being replaced or removed.
@@ -53,7 +54,7 @@ func (d *Depot[T]) release(name string, h *hold) {
 // directory meanwhile; its error ends Remove, and the directory stays. It must
 // not call Ensure, Replace, Remove or Hold of the same depot.
 func (d *Depot[T]) Remove(ctx context.Context, name string, inUse func(context.Context) error) error {
-	if !ValidName(name) {
+	if !naming.IsStored(name) {
 		return fmt.Errorf("name %q: %w", name, fs.ErrNotExist)
 	}
 	for {

@@ -11,6 +11,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/guard"
 	"banger/internal/hosttool"
+	"banger/internal/naming"
 	"banger/internal/room"
 )
 
@@ -21,7 +22,7 @@ import (
 // directory is being replaced, Ensure returns the old one.
 func (d *Depot[T]) Ensure(ctx context.Context, name string, pf api.ProgressFunc, job Job) (T, error) {
 	var none T
-	if !ValidName(name) {
+	if !naming.IsStored(name) {
 		return none, fmt.Errorf("name %q: %w", name, fs.ErrInvalid)
 	}
 	missing := func() (bool, error) {
@@ -44,7 +45,7 @@ func (d *Depot[T]) Ensure(ctx context.Context, name string, pf api.ProgressFunc,
 // call Ensure, Replace, Remove or Hold of the same depot.
 func (d *Depot[T]) Replace(ctx context.Context, name string, pf api.ProgressFunc, inUse func(context.Context) error, job Job) (T, error) {
 	var none T
-	if !ValidName(name) {
+	if !naming.IsStored(name) {
 		return none, fmt.Errorf("name %q: %w", name, fs.ErrInvalid)
 	}
 	there, err := exists(d.path(name))

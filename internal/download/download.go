@@ -16,11 +16,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"banger/internal/api"
 	"banger/internal/hosttool"
+	"banger/internal/naming"
 	"banger/internal/room"
 	"banger/internal/transfer"
 	"banger/internal/weburl"
@@ -54,7 +54,7 @@ func File(ctx context.Context, rawURL, path string, o Options) error {
 		return err
 	}
 	o.SHA256 = strings.ToLower(o.SHA256)
-	if o.SHA256 != "" && !validSHA256(o.SHA256) {
+	if o.SHA256 != "" && !naming.IsSHA256(o.SHA256) {
 		return api.Errorf(api.CodeInvalid, "%q is not a sha256 in hex", o.SHA256).
 			WithHint("it has 64 digits; sha256sum prints it")
 	}
@@ -147,11 +147,6 @@ func parse(rawURL string) (*url.URL, error) {
 		return nil, api.Errorf(api.CodeInvalid, "%q is not a URL of http or https", weburl.Redact(rawURL))
 	}
 	return u, nil
-}
-
-func validSHA256(s string) bool {
-	ok, err := regexp.MatchString("^[0-9a-f]{64}$", s)
-	return err == nil && ok
 }
 
 // stat returns nil if there is nothing at path.

@@ -10,6 +10,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/image/oci"
+	"banger/internal/naming"
 	"banger/internal/room"
 )
 
@@ -45,7 +46,7 @@ func (s *Store) fromArchive(ctx context.Context, req api.PullImage, pf api.Progr
 	pf.Report(step)
 
 	name := cmp.Or(req.Name, oci.DefaultName(from.Ref), archiveName(req.Ref))
-	if err := checkName(name); err != nil {
+	if err := naming.CheckStored("an image", name); err != nil {
 		return Image{}, err
 	}
 	if err := s.sameSource(name, req.Ref); err != nil {

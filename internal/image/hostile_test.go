@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"banger/internal/api"
-	"banger/internal/depot"
+	"banger/internal/naming"
 )
 
 // A configuration of some megabytes may list a hundred thousand volumes, each a
@@ -91,7 +91,7 @@ func FuzzManifest(f *testing.F) {
 			img.Rootfs != filepath.Join(dir, rootfsFile) || img.SizeBytes != int64(len(super)) {
 			t.Errorf("the bundle decides what isn't its own: %+v", img)
 		}
-		if !depot.ValidName(img.Kernel) || img.Arch != arch() || len(img.RealDirs) > maxRealDirs {
+		if !naming.IsStored(img.Kernel) || img.Arch != arch() || len(img.RealDirs) > maxRealDirs {
 			t.Errorf("got %+v", img)
 		}
 		for _, d := range img.RealDirs {

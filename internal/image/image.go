@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"banger/internal/api"
-	"banger/internal/depot"
+	"banger/internal/naming"
 )
 
 // The files in an image's directory.
@@ -137,7 +137,7 @@ func (m manifest) check(arch string) error {
 		return fmt.Errorf("it is for %s machines, this one is %s", m.Arch, arch)
 	case m.Kernel == "":
 		return fmt.Errorf("its manifest names no kernel")
-	case !depot.ValidName(m.Kernel):
+	case !naming.IsStored(m.Kernel):
 		return fmt.Errorf("%.100q can't be the name of a kernel", m.Kernel)
 	}
 	return checkRealDirs(m.RealDirs)

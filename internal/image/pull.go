@@ -16,6 +16,7 @@ import (
 	"banger/internal/depot"
 	"banger/internal/image/oci"
 	"banger/internal/image/recipe"
+	"banger/internal/naming"
 )
 
 // Pull gets an image of the catalog, of a registry, of an archive or of a bundle,
@@ -23,7 +24,7 @@ import (
 // VM uses it and it came from the same place.
 func (s *Store) Pull(ctx context.Context, req api.PullImage, pf api.ProgressFunc) (api.Image, error) {
 	if req.Name != "" {
-		if err := checkName(req.Name); err != nil {
+		if err := naming.CheckStored("an image", req.Name); err != nil {
 			return api.Image{}, err
 		}
 	}
@@ -165,7 +166,7 @@ func (s *Store) fromBundle(ctx context.Context, req api.PullImage, pf api.Progre
 		return Image{}, err
 	}
 	name := cmp.Or(req.Name, theirs.Name, bundle.NameOf(req.Ref))
-	if err := checkName(name); err != nil {
+	if err := naming.CheckStored("an image", name); err != nil {
 		return Image{}, err
 	}
 	m := manifest{Name: name, Kernel: cmp.Or(req.Kernel, theirs.Kernel), Source: source}

@@ -189,14 +189,6 @@ func vms(names []string) string {
 	return "VMs " + strings.Join(names, ", ")
 }
 
-func checkName(name string) error {
-	if !depot.ValidName(name) {
-		return api.Errorf(api.CodeInvalid, "%q can't be the name of an image", name).
-			WithHint("use up to 63 letters, digits, '.', '_' and '-'; give one with --name")
-	}
-	return nil
-}
-
 // arch is the machine that images must be for.
 func arch() string { return runtime.GOARCH }
 

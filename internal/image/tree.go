@@ -15,6 +15,7 @@ import (
 	"banger/internal/guard"
 	"banger/internal/image/ext4"
 	"banger/internal/image/oci"
+	"banger/internal/naming"
 )
 
 // Commit makes an image of a VM's root file system as it is now. The name must
@@ -89,7 +90,7 @@ func skipPadding(r io.Reader) error {
 
 // free wants a name that no image has.
 func (s *Store) free(name string) error {
-	if err := checkName(name); err != nil {
+	if err := naming.CheckStored("an image", name); err != nil {
 		return err
 	}
 	if _, err := s.depot.Get(name); err == nil {
@@ -111,7 +112,7 @@ func (s *Store) Build(ctx context.Context, req api.BuildImage, pf api.ProgressFu
 	if req.Name == "" {
 		req.Name = buildName(req.File)
 	}
-	if err := checkName(req.Name); err != nil {
+	if err := naming.CheckStored("an image", req.Name); err != nil {
 		return api.Image{}, err
 	}
 	if err := s.sameSource(req.Name, "file "+req.File); err != nil {

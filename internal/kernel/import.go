@@ -11,11 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger/internal/api"
 	"banger/internal/depot"
 	"banger/internal/hosttool"
-
-	"golang.org/x/sys/unix"
+	"banger/internal/naming"
 )
 
 // Import makes a kernel of copies of the user's own files: a vmlinux or a
@@ -41,7 +42,7 @@ func (s *Store) Import(ctx context.Context, req api.ImportKernel, pf api.Progres
 
 // checkImport finds what is wrong with a request before any work.
 func (s *Store) checkImport(ctx context.Context, req api.ImportKernel) error {
-	if err := checkName(req.Name); err != nil {
+	if err := naming.CheckStored("a kernel", req.Name); err != nil {
 		return err
 	}
 	if !filepath.IsAbs(req.Image) || (req.Modules != "" && !filepath.IsAbs(req.Modules)) {

@@ -11,6 +11,7 @@ import (
 	"banger/internal/bundle"
 	"banger/internal/catalog"
 	"banger/internal/depot"
+	"banger/internal/naming"
 )
 
 // Pull gets a kernel of the catalog, or one in a bundle, and replaces the one
@@ -55,14 +56,14 @@ func (s *Store) pullJob(ctx context.Context, req api.PullKernel) (string, job, e
 	if name == "" {
 		name = req.Ref
 	}
-	return name, s.catalogJob(name, entry), checkName(name)
+	return name, s.catalogJob(name, entry), naming.CheckStored("a kernel", name)
 }
 
 // bundleName returns what the user calls a bundle's kernel, else what its
 // publisher does, else the file's name.
 func (s *Store) bundleName(ctx context.Context, req api.PullKernel) (string, error) {
 	if req.Name != "" {
-		return req.Name, checkName(req.Name)
+		return req.Name, naming.CheckStored("a kernel", req.Name)
 	}
 	data, err := bundle.Manifest(ctx, req.Ref, bundle.Options{Client: s.client, Log: s.log})
 	if err != nil {
@@ -73,7 +74,7 @@ func (s *Store) bundleName(ctx context.Context, req api.PullKernel) (string, err
 		return "", unusable(req.Ref, err)
 	}
 	name := cmp.Or(theirs.Name, bundle.NameOf(req.Ref))
-	return name, checkName(name)
+	return name, naming.CheckStored("a kernel", name)
 }
 
 // unusable is the error about a bundle that says what can't be.

@@ -159,11 +159,3 @@ func (s *Store) errUnknown(ctx context.Context, name string) error {
 		WithHint("the catalog has: %s; banger kernel list shows what is on this host", strings.Join(known, ", "))
 }
 
-// checkName refuses names that new kernels can't have.
-func checkName(name string) error {
-	if !depot.ValidName(name) {
-		return api.Errorf(api.CodeInvalid, "%q can't be the name of a kernel", name).
-			WithHint("use up to 63 letters, digits, '.', '_' and '-'; give one with --name")
-	}
-	return nil
-}

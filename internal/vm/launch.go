@@ -14,6 +14,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/guest"
 	"banger/internal/image"
+	"banger/internal/naming"
 	"banger/internal/network"
 	"banger/internal/vmm"
 )
@@ -332,7 +333,7 @@ func environment(rec Record) map[string]string {
 		env["PATH"] = containerPath
 		for _, variable := range rec.ImageConfig.Env {
 			name, value, _ := strings.Cut(variable, "=")
-			if envSyntax.MatchString(name) {
+			if naming.IsVariable(name) {
 				env[name] = value
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/guest"
+	"banger/internal/naming"
 	"banger/internal/network"
 )
 
@@ -47,7 +48,7 @@ func checkLimits(rec Record) error {
 		return err
 	}
 	for name := range rec.Env {
-		if !envSyntax.MatchString(name) {
+		if !naming.IsVariable(name) {
 			return api.Errorf(api.CodeInvalid, "%q can't be the name of an environment variable", name)
 		}
 	}

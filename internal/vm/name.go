@@ -7,24 +7,19 @@ import (
 	"regexp"
 
 	"banger/internal/api"
+	"banger/internal/naming"
 )
-
-// A VM's name is also its host name: a DNS label, RFC 1123 section 2.1.
-var nameSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // idSyntax is what newID makes. A name of that form could be taken for an id.
 var idSyntax = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
 func checkName(name string) error {
-	if !nameSyntax.MatchString(name) || idSyntax.MatchString(name) {
+	if !naming.IsLabel(name) || idSyntax.MatchString(name) {
 		return api.Errorf(api.CodeInvalid, "%q can't be the name of a VM", name).
 			WithHint("use up to 63 lower-case letters, digits and '-', with a letter or digit at both ends")
 	}
 	return nil
 }
-
-// envSyntax is what shells can use as a variable, POSIX.1-2017 section 8.1.
-var envSyntax = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // newID returns 12 random hex digits.
 func newID() string {
