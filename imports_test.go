@@ -42,9 +42,9 @@ var mayImport = map[string][]string{
 	// Mechanisms: one job each, unaware of each other.
 	"internal/network":   {"internal/api", "internal/filelock", "internal/undo"},
 	"internal/rootless":  {"internal/api", "internal/filelock", "internal/paths", "internal/procid", "internal/undo"},
-	"internal/initramfs": {"internal/hosttool", "internal/paths"},
+	"internal/initramfs": {"internal/hosttool", "internal/paths", "internal/room"},
 	"internal/kernel": {"internal/naming", "internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage",
-		"internal/hosttool", "internal/image/ext4", "internal/mmdebstrap", "internal/paths"},
+		"internal/hosttool", "internal/image/ext4", "internal/mmdebstrap", "internal/paths", "internal/room"},
 	"internal/image": {"internal/naming", "internal/api", "internal/bundle", "internal/catalog", "internal/depot", "internal/diskusage", "internal/download",
 		"internal/image/ext4", "internal/image/oci", "internal/image/oci/flatten", "internal/image/recipe", "internal/paths", "internal/room"},
 	"internal/image/recipe": {"internal/api", "internal/catalog", "internal/depot", "internal/hosttool", "internal/image/ext4",
@@ -53,14 +53,14 @@ var mayImport = map[string][]string{
 	"internal/diskusage": {"internal/api", "internal/paths"},
 	"internal/transfer":  {},
 	"internal/download":  {"internal/naming", "internal/api", "internal/hosttool", "internal/room", "internal/transfer", "internal/weburl"},
-	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool", "internal/weburl", "internal/regularfile"},
-	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/filelock", "internal/hosttool"},
+	"internal/bundle":    {"internal/api", "internal/download", "internal/hosttool", "internal/weburl", "internal/regularfile", "internal/room"},
+	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/filelock", "internal/hosttool", "internal/room"},
 
 	// Images of OCI registries: pulled, flattened, written as ext4.
 	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/regularfile", "internal/room", "internal/transfer", "internal/weburl"},
-	"internal/image/oci/flatten":   {"internal/api"},
+	"internal/image/oci/flatten":   {"internal/api", "internal/room"},
 	"internal/image/oci/layertest": {}, // for tests only
-	"internal/image/ext4":          {"internal/api"},
+	"internal/image/ext4":          {"internal/api", "internal/room"},
 	"internal/tartest":             {}, // for tests only
 
 	// What building kernels and images has in common.

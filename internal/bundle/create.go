@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"banger/internal/api"
-	"banger/internal/hosttool"
+	"banger/internal/room"
 )
 
 // Create writes a bundle of files, of which the first is manifest.json, to the
@@ -40,7 +40,7 @@ func Create(ctx context.Context, path string, files []File, pf api.ProgressFunc)
 	}
 	sum := &summer{w: out.f, hash: sha256.New()}
 	if err := write(ctx, sum, files, meter); err != nil {
-		return api.Exported{}, hosttool.NoSpace(fmt.Errorf("write %s: %w", path, err), filepath.Dir(path))
+		return api.Exported{}, room.Explain(fmt.Errorf("write %s: %w", path, err), filepath.Dir(path))
 	}
 	if err := out.commit(); err != nil {
 		return api.Exported{}, targetError(err, path)
@@ -90,7 +90,7 @@ func targetError(err error, path string) error {
 	case errors.Is(err, fs.ErrPermission):
 		return api.Errorf(api.CodeHost, "write %s: %v", path, err).WithHint("choose a directory that you may write to")
 	}
-	return hosttool.NoSpace(fmt.Errorf("write %s: %w", path, err), filepath.Dir(path))
+	return room.Explain(fmt.Errorf("write %s: %w", path, err), filepath.Dir(path))
 }
 
 // write writes the archive.

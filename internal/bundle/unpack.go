@@ -22,8 +22,8 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/download"
-	"banger/internal/hosttool"
 	"banger/internal/regularfile"
+	"banger/internal/room"
 	"banger/internal/weburl"
 )
 
@@ -192,7 +192,7 @@ func (u *unpacking) extract(ctx context.Context, f *os.File, dir string, from in
 	defer root.Close()
 	x := &extraction{unpacking: u, root: root, left: u.MaxBytes, seen: make(map[string]bool), report: report}
 	if err := x.all(ctx, dec); err != nil {
-		return "", hosttool.NoSpace(err, dir)
+		return "", room.Explain(err, dir)
 	}
 	sum := hex.EncodeToString(raw.hash.Sum(nil))
 	if u.SHA256 != "" && sum != u.SHA256 {

@@ -10,7 +10,6 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/guard"
-	"banger/internal/hosttool"
 	"banger/internal/naming"
 	"banger/internal/room"
 )
@@ -199,13 +198,13 @@ func (d *Depot[T]) build(ctx context.Context, name string, fill func(context.Con
 	}
 	temp, err := os.MkdirTemp(d.dir, tempPrefix+name+"-")
 	if err != nil {
-		return hosttool.NoSpace(fmt.Errorf("create a directory: %w", err), d.dir)
+		return room.Explain(fmt.Errorf("create a directory: %w", err), d.dir)
 	}
 	// After the exchange temp is the old directory.
 	defer func() {
 		rmErr := remove(context.WithoutCancel(ctx), temp)
 		if err != nil {
-			err = errors.Join(hosttool.NoSpace(err, d.dir), rmErr)
+			err = errors.Join(room.Explain(err, d.dir), rmErr)
 		} else if rmErr != nil {
 			d.log.Warn("leave the rest of a replaced directory to the next start", "dir", temp, "err", rmErr)
 		}

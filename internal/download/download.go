@@ -19,7 +19,6 @@ import (
 	"strings"
 
 	"banger/internal/api"
-	"banger/internal/hosttool"
 	"banger/internal/naming"
 	"banger/internal/room"
 	"banger/internal/transfer"
@@ -69,7 +68,7 @@ func File(ctx context.Context, rawURL, path string, o Options) error {
 	return transfer.Await(ctx, path, func(done int64) { s.progress(done, 0) }, func() (bool, error) {
 		f, err := transfer.Lock(path + transfer.PartialSuffix)
 		if err != nil {
-			return false, hosttool.NoSpace(err, filepath.Dir(path))
+			return false, room.Explain(err, filepath.Dir(path))
 		}
 		if f == nil {
 			return false, nil
@@ -100,11 +99,11 @@ func (s *source) into(ctx context.Context, f *os.File, path string, before fs.Fi
 	if err == nil {
 		return nil
 	}
-	full := hosttool.NoSpace(err, filepath.Dir(path))
+	full := room.Explain(err, filepath.Dir(path))
 	var useless *uselessError
 	// On this disk, or on another one that the caller watches.
 	var noRoom *room.FullError
-	if full != err || errors.As(err, &useless) || errors.As(err, &noRoom) { //nolint:errorlint // whether NoSpace took it for its own
+	if full != err || errors.As(err, &useless) || errors.As(err, &noRoom) { //nolint:errorlint // whether Explain took it for its own
 		if rmErr := dropPartial(f); rmErr != nil {
 			return errors.Join(full, rmErr)
 		}

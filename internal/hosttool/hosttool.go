@@ -5,7 +5,6 @@ package hosttool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -112,16 +111,6 @@ func runOnOneThread(cmd *exec.Cmd) error {
 		defer runtime.UnlockOSThread()
 		return cmd.Run()
 	})
-}
-
-// NoSpace returns an api.CodeHost error if err comes of a full disk, and err
-// otherwise. dir is where space is needed.
-func NoSpace(err error, dir string) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		return err
-	}
-	return api.Errorf(api.CodeHost, "the disk that holds %s is full", dir).
-		WithHint("make room there and try again; nothing was left behind")
 }
 
 // lastWords condenses lines of output to at most two that tell what went

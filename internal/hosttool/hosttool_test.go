@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"banger/internal/api"
-
 	"github.com/google/go-cmp/cmp"
+
+	"banger/internal/api"
+	"banger/internal/room"
 )
 
 func shell(script string) Command {
@@ -66,12 +67,12 @@ func TestRunNoSpace(t *testing.T) {
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v, want ENOSPC in its chain", err)
 	}
-	err = NoSpace(err, "/some/dir")
+	err = room.Explain(err, "/some/dir")
 	if !errors.Is(err, api.ErrHost) || !strings.Contains(err.Error(), "/some/dir is full") {
 		t.Errorf("got %v, want an error about a full disk", err)
 	}
 	other := errors.New("other")
-	if got := NoSpace(other, "/some/dir"); got != other {
+	if got := room.Explain(other, "/some/dir"); got != other {
 		t.Errorf("got %v for an unrelated error", got)
 	}
 }

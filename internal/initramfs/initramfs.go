@@ -14,11 +14,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"banger/internal/hosttool"
-	"banger/internal/paths"
-
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/paths"
+	"banger/internal/room"
 )
 
 // suffix is the file name's end of a finished initramfs.
@@ -101,7 +101,7 @@ func Ensure(layout paths.Layout, kernelName string, modules []string, agentPath 
 		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the initramfs of kernel %s: %w", kernelName, hosttool.NoSpace(err, layout.Cache))
+		return "", fmt.Errorf("make the initramfs of kernel %s: %w", kernelName, room.Explain(err, layout.Cache))
 	}
 	unlock, err := lock(dir)
 	if err != nil {
@@ -112,7 +112,7 @@ func Ensure(layout paths.Layout, kernelName string, modules []string, agentPath 
 		return path, nil // another call was quicker
 	}
 	if err := write(path, agentPath, modules); err != nil {
-		return "", fmt.Errorf("make the initramfs of kernel %s: %w", kernelName, hosttool.NoSpace(err, layout.Cache))
+		return "", fmt.Errorf("make the initramfs of kernel %s: %w", kernelName, room.Explain(err, layout.Cache))
 	}
 	return path, removeOthers(dir, key+suffix)
 }

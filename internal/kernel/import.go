@@ -11,12 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"banger/internal/api"
 	"banger/internal/depot"
 	"banger/internal/hosttool"
 	"banger/internal/naming"
+	"banger/internal/room"
 )
 
 // Import makes a kernel of copies of the user's own files: a vmlinux or a
@@ -149,10 +148,8 @@ func copyModules(ctx context.Context, source, target string) error {
 // invalid turns an error about the user's files into one that says so; those
 // of a full disk and of a cancelled call stay as they are.
 func invalid(err error, hint string, args ...any) error {
-	for _, other := range []error{context.Canceled, context.DeadlineExceeded, unix.ENOSPC, unix.EDQUOT} {
-		if errors.Is(err, other) {
-			return err
-		}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || room.IsFull(err) {
+		return err
 	}
 	return api.Errorf(api.CodeInvalid, "%v", err).WithHint(hint, args...)
 }

@@ -158,4 +158,3 @@ func (s *Store) errUnknown(ctx context.Context, name string) error {
 	return api.Errorf(api.CodeNotFound, "there is no kernel %q", name).
 		WithHint("the catalog has: %s; banger kernel list shows what is on this host", strings.Join(known, ", "))
 }
-

@@ -13,7 +13,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/filelock"
-	"banger/internal/hosttool"
+	"banger/internal/room"
 )
 
 // Bounds of what is taken for a release: archives have about 8 MiB, programs
@@ -57,7 +57,7 @@ func unpack(ctx context.Context, file string, a archive, dir string) error {
 			return a.damaged(content.err)
 		}
 		if err != nil {
-			return hosttool.NoSpace(fmt.Errorf("unpack %s: %w", program, err), dir)
+			return room.Explain(fmt.Errorf("unpack %s: %w", program, err), dir)
 		}
 		delete(missing, name)
 	}
@@ -109,7 +109,7 @@ func write(ctx context.Context, r io.Reader, path string) error {
 // lock makes dir and waits until no other Install works in it.
 func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, hosttool.NoSpace(fmt.Errorf("create Firecracker's directory: %w", err), dir)
+		return nil, room.Explain(fmt.Errorf("create Firecracker's directory: %w", err), dir)
 	}
 	f, err := os.Open(dir)
 	if err != nil {

@@ -11,16 +11,14 @@ package ext4
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
-	"banger/internal/api"
+	"banger/internal/room"
 )
 
 // defaultMaxBytes is how big an image may get unless the caller says
@@ -67,13 +65,13 @@ func Create(ctx context.Context, path string, fill func(*Writer) error, opts Opt
 		os.Remove(f.Name()) // gone already if all went well
 	}()
 	if err := convert(ctx, fill, f, opts); err != nil {
-		return explain(err, path)
+		return room.Explain(err, filepath.Dir(path))
 	}
 	if err := f.Chmod(0o644); err != nil {
 		return fmt.Errorf("set the mode of the image file: %w", err)
 	}
 	if err := f.Sync(); err != nil {
-		return explain(fmt.Errorf("flush the image file: %w", err), path)
+		return room.Explain(fmt.Errorf("flush the image file: %w", err), filepath.Dir(path))
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
 		return fmt.Errorf("move the image file into place: %w", err)
@@ -112,15 +110,6 @@ func derivedUUID(digest []byte, label string) [16]byte {
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80
 	return id
-}
-
-// explain gives errors that the user can do something about their code.
-func explain(err error, path string) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return api.Errorf(api.CodeHost, "the disk that holds %s is full", filepath.Dir(path)).
-			WithHint("make room there and try again; nothing was left behind")
-	}
-	return err
 }
 
 func syncDir(dir string) error {

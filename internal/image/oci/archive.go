@@ -14,13 +14,12 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
-
-	"banger/internal/api"
-	"banger/internal/image/oci/flatten"
-	"banger/internal/regularfile"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"banger/internal/image/oci/flatten"
+	"banger/internal/regularfile"
+	"banger/internal/room"
 )
 
 // Bounds on archives.
@@ -148,8 +147,8 @@ func unpacked(ctx context.Context, w wanted, archive, dir string, most int64) (_
 	}
 	var host *fs.PathError
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "", api.Errorf(api.CodeHost, "the disk that holds %s is full", dir).WithHint("make room there and try again")
+	case room.IsFull(err):
+		return "", room.Full(dir, "make room there and try again")
 	case errors.As(err, &host), ctx.Err() != nil:
 		return "", fmt.Errorf("unpack the archive: %w", err)
 	case err != nil:

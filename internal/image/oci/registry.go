@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -18,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"banger/internal/api"
+	"banger/internal/room"
 	"banger/internal/transfer"
 	"banger/internal/weburl"
 )
@@ -101,9 +101,8 @@ func (p *puller) explain(err error) error {
 	switch {
 	case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return api.Errorf(api.CodeHost, "the disk that holds %s is full", p.opts.CacheDir).
-			WithHint("make room there and pull again; what was fetched so far is kept")
+	case room.IsFull(err):
+		return room.Full(p.opts.CacheDir, "make room there and pull again; what was fetched so far is kept")
 	case errors.As(err, &downgrade):
 		return api.Errorf(api.CodeHost, "the registry %s can't be used: %v", host, downgrade)
 	case errors.As(err, &te):

@@ -18,13 +18,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"banger/internal/api"
 	"banger/internal/guard"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Bounds on what layers may ask for, so that a small file that unpacks to
@@ -215,14 +214,6 @@ func (b *budget) walk(n int) error {
 		return tooMuch("the paths in the image are longer than %d MiB together", maxWalked>>20)
 	}
 	return nil
-}
-
-func noSpace(err error, dir string) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		return err
-	}
-	return api.Errorf(api.CodeHost, "the disk that holds %s is full", dir).
-		WithHint("make room there and try again; nothing was left behind")
 }
 
 func sumSizes(layers []Layer) int64 {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/room"
 )
 
 // chunkSize is the unit of copying, and the least run of zeros that becomes a
@@ -81,7 +83,7 @@ func (s *spool) store(r io.Reader, size int64, buf []byte) (contents, error) {
 			holes = true
 		} else {
 			if _, err := s.f.WriteAt(buf[:n], c.offset+at); err != nil {
-				return c, &hostError{noSpace(fmt.Errorf("keep contents: %w", err), filepath.Dir(s.f.Name()))}
+				return c, &hostError{room.Explain(fmt.Errorf("keep contents: %w", err), filepath.Dir(s.f.Name()))}
 			}
 			data = extend(data, at, next)
 		}
