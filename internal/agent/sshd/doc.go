@@ -17,7 +17,8 @@
 //     write from then on is dropped, but does not kill them.
 //   - A command still running when its channel or its connection ends gets
 //     SIGHUP and SIGCONT, with a terminal or without (sshd: only with one). Without
-//     one it may go on to write: that is dropped, but does not kill it.
+//     one it may go on to write: that is dropped, but does not kill it. Its input
+//     doesn't end before that, as if the client had sent all of it.
 //   - When the client ends the input of a terminal, the terminal's end-of-file
 //     character is typed into it, so that `ssh -tt vm <script` ends.
 //

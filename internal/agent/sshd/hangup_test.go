@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,36 @@ func TestHungUpCommandMayWrite(t *testing.T) {
 			eventually(t, "the end of the command", func() bool { return !isRunning(pid) })
 			if _, err := os.Stat(clean); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// endedInput is a channel whose client sends nothing more.
+type endedInput struct {
+	ssh.Channel
+	gone bool
+}
+
+func (endedInput) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (c endedInput) SendRequest(string, bool, []byte) (bool, error) {
+	if c.gone {
+		return false, io.EOF
+	}
+	return false, nil
+}
+
+// A client that is gone has not ended its input: the command is hung up before it
+// can take half of that for all.
+func TestInputThatIsCutHasNoEnd(t *testing.T) {
+	for name, gone := range map[string]bool{"ended": false, "cut": true} {
+		t.Run(name, func(t *testing.T) {
+			ended := false
+			s := &streams{channel: endedInput{gone: gone}, endInput: func() error { ended = true; return nil }}
+			s.feed()
+			if ended == gone {
+				t.Errorf("the command is told of an end: %v", ended)
 			}
 		})
 	}

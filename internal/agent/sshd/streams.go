@@ -113,14 +113,24 @@ func (s *streams) copy(spawn func(func())) <-chan struct{} {
 }
 
 // feed passes the client's input on, and drops it once the command has closed
-// its end, so that a client that goes on sending isn't stuck.
+// its end, so that a client that goes on sending isn't stuck. The input of a client
+// that is gone doesn't end here, but behind the hang-up: half of it is not to be
+// taken for all.
 func (s *streams) feed() {
 	_, err := io.CopyBuffer(struct{ io.Writer }{s.stdin}, s.channel, make([]byte, copySize))
-	if err == nil {
+	switch {
+	case err != nil:
+		_, _ = io.Copy(io.Discard, s.channel)
+	case s.clientAnswers():
 		_ = s.endInput() // or the command has closed it
-		return
 	}
-	_, _ = io.Copy(io.Discard, s.channel)
+}
+
+// clientAnswers tells whether the client is there. The end of what it sends doesn't
+// tell.
+func (s *streams) clientAnswers() bool {
+	_, err := s.channel.SendRequest("keepalive@openssh.com", true, nil)
+	return err == nil
 }
 
 // finish sets the time up to which output is waited for.
