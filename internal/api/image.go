@@ -33,6 +33,7 @@ type Image struct {
 	Config    *ImageConfig `json:"config,omitempty"`
 	UsedBy    []string     `json:"used_by"` // names of VMs
 	Created   time.Time    `json:"created"`
+	Damaged   string       `json:"damaged,omitempty"` // why it can't be used; little else is known then
 }
 
 // ImageConfig is how an image's publisher wants programs in it to run, as in
@@ -56,6 +57,7 @@ type Kernel struct {
 	DiskBytes int64     `json:"disk_bytes"`
 	UsedBy    []string  `json:"used_by"` // "image NAME" and "vm NAME"
 	Created   time.Time `json:"created"`
+	Damaged   string    `json:"damaged,omitempty"` // why it can't be used; little else is known then
 }
 
 // CatalogEntry is an image or a kernel that could be had.

@@ -39,10 +39,14 @@ func runImageList(ctx context.Context, e *env, o listOptions) error {
 		return err
 	}
 	heading := []string{"NAME", "DISTRO", "KERNEL", "ORIGIN", "DISK", "AGE", "USED BY"}
-	return printList(e, o, images, heading, func(img api.Image) []string {
+	err = printList(e, o, images, heading, func(img api.Image) []string {
 		return []string{
-			img.Name, dash(img.Distro), img.Kernel, string(img.Origin), dashBytes(img.DiskBytes),
+			img.Name, dash(img.Distro), dash(img.Kernel), dash(string(img.Origin)), dashBytes(img.DiskBytes),
 			age(img.Created, e.now()), users(img.UsedBy),
 		}
 	}, "there are no images yet; see what could be pulled with: banger image list --catalog")
+	for _, img := range images {
+		noticeDamaged(e, o, "image", img.Name, img.Damaged)
+	}
+	return err
 }

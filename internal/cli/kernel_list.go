@@ -38,9 +38,13 @@ func runKernelList(ctx context.Context, e *env, o listOptions) error {
 		return err
 	}
 	heading := []string{"NAME", "RELEASE", "ORIGIN", "DISK", "AGE", "USED BY"}
-	return printList(e, o, kernels, heading, func(k api.Kernel) []string {
+	err = printList(e, o, kernels, heading, func(k api.Kernel) []string {
 		return []string{
-			k.Name, k.Release, string(k.Origin), dashBytes(k.DiskBytes), age(k.Created, e.now()), users(k.UsedBy),
+			k.Name, dash(k.Release), dash(string(k.Origin)), dashBytes(k.DiskBytes), age(k.Created, e.now()), users(k.UsedBy),
 		}
 	}, "there are no kernels yet; see what could be pulled with: banger kernel list --catalog")
+	for _, k := range kernels {
+		noticeDamaged(e, o, "kernel", k.Name, k.Damaged)
+	}
+	return err
 }

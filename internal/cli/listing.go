@@ -56,6 +56,14 @@ func printList[T any](e *env, o listOptions, items []T, heading []string, row fu
 	return printTable(e.stdout, rows)
 }
 
+// noticeDamaged tells people why an image or a kernel can't be used, and what to do.
+func noticeDamaged(e *env, o listOptions, noun, name, why string) {
+	if why != "" && !o.json && !o.quiet {
+		e.notice("%s %s is damaged: %s", noun, name, why)
+		e.notice("  banger %s delete %s removes it", noun, name)
+	}
+}
+
 // runCatalog prints the images or kernels of the catalog.
 func runCatalog(ctx context.Context, e *env, o listOptions, route api.Route[api.None, []api.CatalogEntry], withKernel bool) error {
 	entries, err := call(ctx, e, route, api.None{})

@@ -59,6 +59,8 @@ func (d *description) row(name, value string) {
 func age(then, now time.Time) string {
 	d := now.Sub(then)
 	switch {
+	case then.IsZero():
+		return "-"
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
 	case d < time.Hour:

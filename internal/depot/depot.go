@@ -72,14 +72,24 @@ func (d *Depot[T]) Get(name string) (T, error) {
 	return d.load(d.path(name))
 }
 
-// List returns every finished directory, by name. A damaged one is left out
-// and logged.
+// List returns every finished directory, by name. A damaged one is left out.
 func (d *Depot[T]) List() ([]T, error) {
+	all, _, err := d.Scan()
+	return all, err
+}
+
+// Damaged is a directory that can't be read.
+type Damaged struct {
+	Name string
+	Err  error
+}
+
+// Scan returns every finished directory, by name, and the damaged ones.
+func (d *Depot[T]) Scan() (all []T, damaged []Damaged, err error) {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list %s: %w", d.dir, err)
+		return nil, nil, fmt.Errorf("list %s: %w", d.dir, err)
 	}
-	var all []T
 	for _, e := range entries {
 		if !e.IsDir() || !naming.IsStored(e.Name()) {
 			continue
@@ -91,12 +101,12 @@ func (d *Depot[T]) List() ([]T, error) {
 			}
 		}
 		if err != nil {
-			d.log.Warn("leave out a damaged directory", "dir", d.path(e.Name()), "err", err)
+			damaged = append(damaged, Damaged{e.Name(), err})
 			continue
 		}
 		all = append(all, one)
 	}
-	return all, nil
+	return all, damaged, nil
 }
 
 // Clean removes what builds of a killed process left behind. Call it before

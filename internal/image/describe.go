@@ -4,15 +4,17 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"banger/internal/api"
 	"banger/internal/diskusage"
 )
 
-// List describes the images that are there, by name.
+// List describes the images that are there, by name. A damaged one takes none of
+// the others away.
 func (s *Store) List(ctx context.Context) ([]api.Image, error) {
-	all, err := s.depot.List()
+	all, damaged, err := s.depot.Scan()
 	if err != nil {
 		return nil, err
 	}
@@ -24,6 +26,14 @@ func (s *Store) List(ctx context.Context) ([]api.Image, error) {
 		}
 		images = append(images, described)
 	}
+	for _, d := range damaged {
+		users, err := s.guests.Users(ctx, d.Name)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, api.Image{Name: d.Name, UsedBy: append([]string{}, users...), Damaged: d.Err.Error()})
+	}
+	slices.SortFunc(images, func(a, b api.Image) int { return strings.Compare(a.Name, b.Name) })
 	return images, nil
 }
 
@@ -42,9 +52,10 @@ func (s *Store) describe(ctx context.Context, img Image) (api.Image, error) {
 	if err != nil {
 		return api.Image{}, err
 	}
+	damaged := ""
 	bytes, err := diskusage.Tree(img.Dir)
 	if err != nil {
-		return api.Image{}, fmt.Errorf("measure image %s: %w", img.Name, err)
+		damaged = fmt.Sprintf("measure it: %v", err)
 	}
 	return api.Image{
 		Name: img.Name, Distro: img.Distro, Arch: img.Arch, Kernel: img.Kernel,
@@ -53,6 +64,7 @@ func (s *Store) describe(ctx context.Context, img Image) (api.Image, error) {
 		RealDirs: img.RealDirs, Config: img.Config,
 		UsedBy:  append([]string{}, users...), // [] in JSON, not null
 		Created: img.Created.UTC().Truncate(time.Second),
+		Damaged: damaged,
 	}, nil
 }
 

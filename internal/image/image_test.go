@@ -284,6 +284,19 @@ func TestDamagedManifest(t *testing.T) {
 	}
 	_, err := s.Get(t.Context(), "mine")
 	wantCode(t, err, api.CodeInternal, dir)
+	s.register(t, "other")
+	s.guests.images["web"] = "mine"
+	all, err := s.List(t.Context())
+	if err != nil || len(all) != 2 || all[0].Name != "mine" || all[1].Name != "other" {
+		t.Fatalf("listed: %+v, %v", all, err)
+	}
+	if !strings.Contains(all[0].Damaged, "manifest") || len(all[0].UsedBy) != 1 || all[1].Damaged != "" {
+		t.Errorf("listed: %+v", all)
+	}
+	delete(s.guests.images, "web")
+	if err := s.Delete(t.Context(), "other"); err != nil {
+		t.Error(err)
+	}
 	if err := s.Delete(t.Context(), "mine"); err != nil {
 		t.Errorf("it can't be deleted: %v", err)
 	}

@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"banger/internal/api"
 	"banger/internal/diskusage"
 )
 
-// List describes every kernel that is here, by name.
+// List describes every kernel that is here, by name. A damaged one takes none of
+// the others away.
 func (s *Store) List(ctx context.Context) ([]api.Kernel, error) {
-	kernels, err := s.depot.List()
+	kernels, damaged, err := s.depot.Scan()
 	if err != nil {
 		return nil, err
 	}
@@ -24,6 +26,14 @@ func (s *Store) List(ctx context.Context) ([]api.Kernel, error) {
 		}
 		all = append(all, one)
 	}
+	for _, d := range damaged {
+		users, err := s.usedBy(ctx, d.Name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, api.Kernel{Name: d.Name, UsedBy: users, Damaged: d.Err.Error()})
+	}
+	slices.SortFunc(all, func(a, b api.Kernel) int { return strings.Compare(a.Name, b.Name) })
 	return all, nil
 }
 
@@ -110,9 +120,10 @@ func (s *Store) describe(ctx context.Context, k Kernel) (api.Kernel, error) {
 	if err != nil {
 		return api.Kernel{}, fmt.Errorf("look who uses kernel %s: %w", k.Name, err)
 	}
+	damaged := ""
 	bytes, err := diskusage.Tree(k.Dir)
 	if err != nil {
-		return api.Kernel{}, fmt.Errorf("measure kernel %s: %w", k.Name, err)
+		damaged = fmt.Sprintf("measure it: %v", err)
 	}
 	return api.Kernel{
 		Name:      k.Name,
@@ -123,6 +134,7 @@ func (s *Store) describe(ctx context.Context, k Kernel) (api.Kernel, error) {
 		Source:    k.Source,
 		DiskBytes: bytes,
 		UsedBy:    users,
+		Damaged:   damaged,
 		Created:   k.Created,
 	}, nil
 }

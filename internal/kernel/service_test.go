@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +37,13 @@ func TestListAndGet(t *testing.T) {
 	one, err := store.Get(t.Context(), "b")
 	if diff := cmp.Diff(all[1], one); diff != "" || err != nil || one.UsedBy == nil || one.DiskBytes < 8192 {
 		t.Errorf("got %+v, %v: %s", one, err, diff)
+	}
+	if err := os.WriteFile(filepath.Join(root, "b", manifestFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err = store.List(t.Context())
+	if err != nil || len(all) != 2 || all[0].Damaged != "" || all[1].Name != "b" || all[1].Damaged == "" || all[1].UsedBy == nil {
+		t.Errorf("with a damaged one: %+v, %v", all, err)
 	}
 	broken := errors.New("broken")
 	store.SetInUse(func(context.Context, string) ([]string, error) { return nil, broken })

@@ -191,6 +191,9 @@ func (f *Images) put(img api.Image, name, kernel string, replace bool) (api.Imag
 		return img, err
 	}
 	img.Arch, img.Created, img.UsedBy = "amd64", time.Now().UTC(), []string{}
+	if img.Name == NameDamaged {
+		img = api.Image{Name: img.Name, UsedBy: []string{}, Damaged: "the manifest of image damaged is damaged"}
+	}
 	img.Rootfs = cmp.Or(img.Rootfs, "/images/"+img.Name+"/rootfs.ext4")
 	img.SizeBytes = cmp.Or(img.SizeBytes, 2*img.DiskBytes)
 	f.mu.Lock()

@@ -27,6 +27,7 @@ const (
 	NamePanics   = "panics"   // hits a bug
 	NameUnknown  = "unknown"  // its VMM can't be reached
 	NameUnready  = "unready"  // its guest doesn't become ready
+	NameDamaged  = "damaged"  // an image that can't be used once it is there
 )
 
 // VMs is a daemon.VMs whose machines are records in memory. Their console logs
