@@ -85,6 +85,7 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 		Copied:      self.Copied,
 		Drivers:     drivers,
 		Inspect:     inspectWorkspace,
+		InspectCopy: inspectCopy,
 		UserKey:     userKey,
 		KeyPath:     keyPath,
 		Credentials: credentials,
@@ -200,6 +201,10 @@ func findAgent() (string, error) {
 
 func inspectWorkspace(ctx context.Context, w api.Workspace) (vm.Workspace, error) {
 	return workspace.Inspect(ctx, w)
+}
+
+func inspectCopy(ctx context.Context, c api.Copy) (vm.Workspace, error) {
+	return workspace.InspectCopy(ctx, c)
 }
 
 // credentials are the user's own, or none where the user has no home.

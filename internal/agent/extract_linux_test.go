@@ -127,7 +127,7 @@ func TestExtract(t *testing.T) {
 	long := strings.Repeat("long/", 60) + "name"
 	run := file("bin/run", "#!/bin/sh\n")
 	run.Mode = 0o4755
-	err := dialWorker(t).Extract(t.Context(), top, tarOf(t,
+	err := dialWorker(t).Extract(t.Context(), guest.ExtractParams{Path: top}, tarOf(t,
 		dir("./"), dir("d/"), run, file("d/\xff\xfe bytes\n", "x"), file(long, "y"),
 		link("d/link", "../nowhere"), hardLink("twin", "bin/run"), file("twice", "old"), file("twice", "new"),
 	))
@@ -180,7 +180,7 @@ func TestExtractNeverLeavesItsDirectory(t *testing.T) {
 			for i := range entries {
 				entries[i].Linkname = strings.Replace(entries[i].Linkname, "OUTSIDE", outside, 1)
 			}
-			err := dialWorker(t).Extract(t.Context(), top, tarOf(t, entries...))
+			err := dialWorker(t).Extract(t.Context(), guest.ExtractParams{Path: top}, tarOf(t, entries...))
 			t.Log(err)
 			found, readErr := os.ReadDir(outside)
 			if readErr != nil || len(found) != 2 || read(t, secret) != "secret" {
@@ -200,7 +200,7 @@ func TestExtractNeverLeavesItsDirectory(t *testing.T) {
 func TestExtractKeepsHoles(t *testing.T) {
 	const size, at = 64 << 20, 8 << 20
 	top := t.TempDir()
-	err := dialWorker(t).Extract(t.Context(), top, tarOf(t,
+	err := dialWorker(t).Extract(t.Context(), guest.ExtractParams{Path: top}, tarOf(t,
 		holed("middle", size, guest.Segment{Offset: at, Length: 5}, guest.Segment{Offset: 2 * at, Length: 3}),
 		holed("nothing", size), holed("all", 3, guest.Segment{Length: 3}), file("next", "next")))
 	if err != nil {
@@ -222,7 +222,7 @@ func TestExtractKeepsHoles(t *testing.T) {
 		}
 	}
 	bad := holed("bad", 3, guest.Segment{Length: 4})
-	if err := dialWorker(t).Extract(t.Context(), top, tarOf(t, bad)); err == nil {
+	if err := dialWorker(t).Extract(t.Context(), guest.ExtractParams{Path: top}, tarOf(t, bad)); err == nil {
 		t.Error("content behind a file's end was unpacked")
 	}
 }
@@ -230,20 +230,20 @@ func TestExtractKeepsHoles(t *testing.T) {
 func TestExtractReportsMistakes(t *testing.T) {
 	c := dialWorker(t)
 	var remote *guest.RemoteError
-	if err := c.Extract(t.Context(), "relative", tarOf(t)); !errors.As(err, &remote) {
+	if err := c.Extract(t.Context(), guest.ExtractParams{Path: "relative"}, tarOf(t)); !errors.As(err, &remote) {
 		t.Errorf("a relative path: %v", err)
 	}
 	// The verdict comes although the stream has no end.
 	endless := io.MultiReader(tarOf(t, dir("a"), file("a", "x")), zeros{})
-	if err := c.Extract(t.Context(), t.TempDir(), endless); !errors.As(err, &remote) {
+	if err := c.Extract(t.Context(), guest.ExtractParams{Path: t.TempDir()}, endless); !errors.As(err, &remote) {
 		t.Errorf("a file over a directory: %v", err)
 	}
 	cut := io.LimitReader(tarOf(t, file("a", strings.Repeat("x", 5000))), 3000)
-	if err := c.Extract(t.Context(), t.TempDir(), cut); !errors.As(err, &remote) {
+	if err := c.Extract(t.Context(), guest.ExtractParams{Path: t.TempDir()}, cut); !errors.As(err, &remote) {
 		t.Errorf("a cut stream: %v", err)
 	}
 	broken := io.MultiReader(tarOf(t), errReader{errors.New("disk on fire")})
-	if err := c.Extract(t.Context(), t.TempDir(), broken); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+	if err := c.Extract(t.Context(), guest.ExtractParams{Path: t.TempDir()}, broken); err == nil || !strings.Contains(err.Error(), "disk on fire") {
 		t.Errorf("a source that fails: %v", err)
 	}
 }

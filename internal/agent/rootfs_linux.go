@@ -210,7 +210,7 @@ func bootRoot(config guest.BootConfig, log *slog.Logger) (bootedRoot, error) {
 			return none, fmt.Errorf("mount the control groups: %w", err)
 		}
 	}
-	return bootedRoot{newRoot, r, warnings}, nil
+	return bootedRoot{newRoot, r, append(warnings, protect(root, config.ReadOnly)...)}, nil
 }
 
 // runOptions are those with which systemd mounts /run.

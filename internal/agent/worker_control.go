@@ -75,7 +75,10 @@ func (w *worker) extract(c *call) (any, error) {
 	if err := c.respond(nil, nil); err != nil {
 		return nil, fmt.Errorf("tell the host to go ahead: %w", err)
 	}
-	return nil, x.run(c.lines)
+	if err := x.run(c.lines); err != nil || !p.ReadOnly {
+		return nil, err
+	}
+	return nil, mountReadOnly(x.top)
 }
 
 // archive sends the root filesystem as a tar stream. What goes wrong on the way

@@ -38,6 +38,7 @@ type VM struct {
 	PID       int               `json:"pid,omitempty"` // the VMM's, while it runs
 	Env       map[string]string `json:"env,omitempty"`
 	Workspace *WorkspaceInfo    `json:"workspace,omitempty"`
+	Copies    []WorkspaceInfo   `json:"copies,omitempty"`     // further directories that were copied in
 	Config    *ImageConfig      `json:"config,omitempty"`     // of its image
 	Nested    bool              `json:"nested,omitempty"`     // it can run VMs itself
 	RealRoot  bool              `json:"real_root,omitempty"`  // its root is one filesystem, a copy of the image, and no overlay
@@ -51,7 +52,8 @@ type VM struct {
 type WorkspaceInfo struct {
 	HostPath  string `json:"host_path"`
 	GuestPath string `json:"guest_path"`
-	Note      string `json:"note,omitempty"` // what is out of the ordinary with it, for people
+	ReadOnly  bool   `json:"read_only,omitempty"` // mounted so in the guest
+	Note      string `json:"note,omitempty"`      // what is out of the ordinary with it, for people
 }
 
 // PhaseTiming is how long one phase of a create or start took.
@@ -80,6 +82,7 @@ type CreateVM struct {
 	// wasn't ready in time is kept.
 	AutoDelete bool       `json:"auto_delete,omitempty"`
 	Workspace  *Workspace `json:"workspace,omitempty"` // copied in once the guest is up
+	Copies     []Copy     `json:"copies,omitempty"`    // likewise, and after it
 	Wait       Wait       `json:"wait,omitempty"`
 }
 
@@ -92,6 +95,14 @@ type Workspace struct {
 	// LeaveChanges leaves what isn't committed on the host, where it would be
 	// copied, or be refused since From has something else in its place.
 	LeaveChanges bool `json:"leave_changes,omitempty"`
+}
+
+// Copy names a further host directory to copy into a VM. One in a repository is
+// copied for itself, without the history.
+type Copy struct {
+	Path      string `json:"path"`                 // absolute, on the host
+	GuestPath string `json:"guest_path,omitempty"` // default: the last name of Path, in /root
+	ReadOnly  bool   `json:"read_only,omitempty"`  // for the guest's programs
 }
 
 // Wait says which state of the guest ends a start.

@@ -28,6 +28,7 @@ type machineOptions struct {
 	ports  []int
 	cas    []string
 	proxy  bool
+	with   []string
 	timing bool
 }
 
@@ -48,6 +49,7 @@ func (o *machineOptions) addFlags(cmd *cobra.Command, e *env) {
 	f.StringArrayVar(&o.cas, "ca-certs", nil, "let it trust the authorities in a `FILE` of PEM, or those that were added to this host's store (repeatable)")
 	f.Lookup("ca-certs").NoOptDefVal = hostCAs
 	f.BoolVar(&o.proxy, "proxy", false, "let it use the proxies that http_proxy and the like name here")
+	addWith(cmd, f, &o.with)
 	f.BoolVar(&o.timing, "timing", false, "print what each phase took")
 	for _, name := range []string{"name", "vcpus", "memory", "disk", "swap", "env", "host-port"} {
 		completeFlag(cmd, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp))
@@ -77,6 +79,10 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		}
 		ports[i] = uint16(port)
 	}
+	copies, err := parseWith(o.with)
+	if err != nil {
+		return api.CreateVM{}, err
+	}
 	return api.CreateVM{
 		Name:      o.name,
 		Image:     o.image,
@@ -88,6 +94,7 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		RealRoot:  o.real,
 		Env:       o.env.values,
 		CACerts:   cas,
+		Copies:    copies,
 		HostPorts: slices.Compact(slices.Sorted(slices.Values(ports))),
 	}, nil
 }
@@ -116,8 +123,12 @@ func newVMCreate(e *env) *cobra.Command {
 		Short: "Create a VM and start it",
 		Long: `Create a VM, start it, and wait until it is ready. Prints its name.
 
+With --with ./lib:/root/lib a directory of this host is copied into it, as
+"banger vm run --help" tells.
+
 Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
 		Example: `  banger vm create --name web --memory 4G
+  banger vm create --name web --with ./site:/srv/site
   vm=$(banger vm create --no-start)`,
 		Args: func(cmd *cobra.Command, given []string) error {
 			if len(given) > 0 {
@@ -159,6 +170,7 @@ func createVM(ctx context.Context, e *env, req api.CreateVM, timing bool) (api.V
 	if timing {
 		printTiming(e, vm.Timing)
 	}
+	tellNotes(e, vm)
 	return vm, nil
 }
 

@@ -61,6 +61,12 @@ With --branch the copy is on a new branch. What isn't committed goes along, also
 to another commit (--from); what is in that commit's way is refused with a list,
 and --leave-changes leaves all of it here.
 
+With --with ./lib:/root/lib a further directory is copied, to /root/lib: a
+repository likewise, of a directory inside of one the files that it doesn't
+ignore, and of any other those that no .gitignore in it names. Without a path in
+the VM it goes to /root, under its own name. With :ro behind it, the VM's
+programs can't write there, unless one is root and undoes that.
+
 The command's exit status becomes banger's, and its input, output and signals
 are yours; a third Ctrl-C gives up on a command that ignores them. It gets a
 terminal only with --tty. See "banger help exit-codes" for other statuses.
@@ -81,6 +87,7 @@ Sizes are given in powers of 1024: 512M, 2G, 1.5GiB.`,
   banger vm run ./repo
   banger vm run ./repo -- make test
   banger vm run --rm --env CI=1 ./repo -- ./script.sh
+  banger vm run ./repo --with ../lib:/root/lib --with ./data:/srv/data:ro
   banger vm run ./repo --host-port 5432 -- make integration-test
   banger vm run ./repo --branch fix-login --from origin/main
   banger vm run --image app --entrypoint '' -- sh -c 'id; pwd'`,
@@ -170,9 +177,6 @@ func runVMRun(cmd *cobra.Command, e *env, o runOptions) (err error) {
 	vm, err := createVM(ctx, e, req, o.machine.timing)
 	if err != nil {
 		return err
-	}
-	if vm.Workspace != nil && vm.Workspace.Note != "" {
-		e.notice("%s: %s", vm.Workspace.HostPath, vm.Workspace.Note)
 	}
 	if o.rm {
 		defer func() { err = deleteAfter(ctx, e, vm, err) }()

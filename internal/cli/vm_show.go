@@ -78,6 +78,13 @@ func describeVM(vm api.VM) [][]string {
 	if vm.Workspace != nil {
 		d.row("Workspace", vm.Workspace.HostPath+" → "+vm.Workspace.GuestPath)
 	}
+	for _, c := range vm.Copies {
+		place := c.HostPath + " → " + c.GuestPath
+		if c.ReadOnly {
+			place += " (read-only)"
+		}
+		d.row("Copy", place)
+	}
 	for _, key := range slices.Sorted(maps.Keys(vm.Env)) {
 		d.row("Env", key+"="+vm.Env[key])
 	}

@@ -91,7 +91,7 @@ func (b *Builder) copyIn(ctx context.Context, vm api.VM, req api.BuildImage, ign
 		guard.Go("pack a build's context", func() {
 			w.CloseWithError(guard.Run("pack a build's context", func() error { return part.write(w) }))
 		})
-		err := client.Extract(ctx, part.path, r)
+		err := client.Extract(ctx, guest.ExtractParams{Path: part.path}, r)
 		_ = r.CloseWithError(context.Canceled) // ends the writer if the guest gave up
 		if err != nil {
 			return fmt.Errorf("copy the build's context into the VM: %w", err)

@@ -106,9 +106,9 @@ func (c *Client) Ready(ctx context.Context) (Ready, error) {
 	}
 }
 
-// Extract unpacks the tar stream r into the directory path of the guest.
-func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
-	s, err := c.open(ctx, extractTimeout, CallExtract, ExtractParams{Path: path})
+// Extract unpacks the tar stream r into a directory of the guest.
+func (c *Client) Extract(ctx context.Context, p ExtractParams, r io.Reader) error {
+	s, err := c.open(ctx, extractTimeout, CallExtract, p)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (c *Client) Extract(ctx context.Context, path string, r io.Reader) error {
 		_ = s.conn.SetReadDeadline(time.Now().Add(verdictTimeout)) // fails if it has closed already
 	}
 	if sendErr != nil {
-		sendErr = s.explain(fmt.Errorf("send files to %s in the guest: %w", path, sendErr))
+		sendErr = s.explain(fmt.Errorf("send files to %s in the guest: %w", p.Path, sendErr))
 	}
 	err = <-verdict
 	var remote *RemoteError

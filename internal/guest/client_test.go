@@ -59,11 +59,13 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	defer close(release)
 	c := serveCalls(t, func(Request, net.Conn) { <-release })
 	for name, call := range map[string]func(context.Context) error{
-		"health":   func(ctx context.Context) error { _, err := c.Health(ctx); return err },
-		"boot":     func(ctx context.Context) error { _, err := c.Boot(ctx, BootConfig{}); return err },
-		"ready":    func(ctx context.Context) error { _, err := c.Ready(ctx); return err },
-		"archive":  func(ctx context.Context) error { return c.Archive(ctx, io.Discard) },
-		"extract":  func(ctx context.Context) error { return c.Extract(ctx, "/x", strings.NewReader("")) },
+		"health":  func(ctx context.Context) error { _, err := c.Health(ctx); return err },
+		"boot":    func(ctx context.Context) error { _, err := c.Boot(ctx, BootConfig{}); return err },
+		"ready":   func(ctx context.Context) error { _, err := c.Ready(ctx); return err },
+		"archive": func(ctx context.Context) error { return c.Archive(ctx, io.Discard) },
+		"extract": func(ctx context.Context) error {
+			return c.Extract(ctx, ExtractParams{Path: "/x"}, strings.NewReader(""))
+		},
 		"shutdown": func(ctx context.Context) error { return c.Shutdown(ctx, ShutdownParams{}) },
 		"clock":    func(ctx context.Context) error { _, err := c.Clock(ctx, ClockParams{}); return err },
 	} {

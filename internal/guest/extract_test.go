@@ -47,7 +47,7 @@ func extractFromDeaf(answer func(net.Conn)) error {
 		}()
 		return c, nil
 	})
-	return client.Extract(context.Background(), "/x", strings.NewReader("files"))
+	return client.Extract(context.Background(), ExtractParams{Path: "/x"}, strings.NewReader("files"))
 }
 
 // An agent that stops to read has its reason heard, although that comes later

@@ -47,7 +47,7 @@ func FuzzAnswers(f *testing.F) {
 		var out bytes.Buffer
 		errs := []error{
 			health, boot, clock, c.Shutdown(ctx, ShutdownParams{}),
-			c.Archive(ctx, &out), c.Extract(ctx, "/x", bytes.NewReader([]byte("tar"))),
+			c.Archive(ctx, &out), c.Extract(ctx, ExtractParams{Path: "/x"}, bytes.NewReader([]byte("tar"))),
 		}
 		for _, err := range errs {
 			if err != nil && len(err.Error()) > MaxText+200 {

@@ -95,6 +95,7 @@ type BootConfig struct {
 	KeepFiles      []string          `json:"keep_files,omitempty"`  // of an earlier boot's Files: these stay, others that are no longer in Files are removed
 	CACerts        string            `json:"ca_certs,omitempty"`    // PEM, of authorities that the guest is to trust
 	InstallSSH     bool              `json:"install_ssh,omitempty"` // see that an OpenSSH server is installed and runs
+	ReadOnly       []string          `json:"read_only,omitempty"`   // directories to mount as ExtractParams does, if they are there
 	Time           time.Time         `json:"time"`                  // the host's clock
 	Entropy        []byte            `json:"entropy"`               // seed for the guest's random numbers
 }
@@ -152,7 +153,8 @@ type Clock struct {
 // SparseRecord. Owners are set to root; nothing in the stream can be written
 // outside Path.
 type ExtractParams struct {
-	Path string `json:"path"` // created if missing
+	Path     string `json:"path"`                // created if missing
+	ReadOnly bool   `json:"read_only,omitempty"` // once all is there, mount Path over itself so, until the guest goes down
 }
 
 // ArchiveParams asks for the guest's root filesystem as an image: one tree of

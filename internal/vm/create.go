@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"banger/internal/api"
-	"banger/internal/guest"
 	"banger/internal/hosttool"
 	"banger/internal/sshkey"
 )
@@ -22,15 +21,15 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 	b := m.newBringUp(ctx, progress)
 	defer func() { err = b.finish(err) }()
 	steps := []step{
-		b.plan(req),              // defaults, limits, the repository: nothing exists yet
+		b.plan(req),              // defaults, limits, what is to be copied: nothing exists yet
 		b.getAssets,              // image, kernel, initramfs: made at first use
 		b.claim,                  // record, name, address
 		b.makeFiles(req.CACerts), // directory, disk, known_hosts
 	}
 	if !req.NoStart {
 		steps = append(steps,
-			b.launch,        // tap, VMM, boot configuration
-			b.pushWorkspace, // while the guest's init works
+			b.launch, // tap, VMM, boot configuration
+			b.push,   // while the guest's init works
 		)
 	}
 	steps = append(steps, b.commit(req.AutoDelete))
@@ -43,14 +42,16 @@ func (m *Manager) Create(ctx context.Context, req api.CreateVM, progress api.Pro
 // plan turns a request into a record without creating anything.
 func (b *bringUp) plan(req api.CreateVM) step {
 	return func(ctx context.Context) (err error) {
-		if b.rec, err = b.planned(ctx, req); err != nil || req.Workspace == nil {
+		if b.rec, err = b.planned(ctx, req); err != nil {
 			return err
 		}
-		if b.workspace, err = b.cfg.Inspect(ctx, *req.Workspace); err != nil {
+		if b.cargo, err = b.inspect(ctx, req); err != nil {
 			return err
 		}
-		info := b.workspace.Info()
-		b.rec.Workspace = &info
+		if b.cargo.workspace != nil {
+			info := b.cargo.workspace.Info()
+			b.rec.Workspace = &info
+		}
 		return nil
 	}
 }
@@ -165,25 +166,11 @@ func makeDisk(ctx context.Context, path string, size int64, log *slog.Logger) er
 	return nil
 }
 
-// pushWorkspace copies the repository into the guest.
-func (b *bringUp) pushWorkspace(ctx context.Context) error {
-	if b.workspace == nil {
-		return nil
-	}
-	ctx, cancel := b.inst.bound(ctx)
-	defer cancel()
-	return b.phases.measure("workspace", func() error {
-		client := guest.NewClient(b.inst.machine.DialGuest)
-		if err := b.workspace.Push(ctx, client.Extract, b.phases.progress); err != nil {
-			return b.inst.explain(ctx, fmt.Errorf("copy %s into VM %s: %w", b.workspace.Info().HostPath, b.rec.Name, err))
-		}
-		return nil
-	})
-}
-
 // commit makes the VM one that stays, unless it is to go with its caller.
 func (b *bringUp) commit(autoDelete bool) step {
 	return func(ctx context.Context) error {
-		return b.update(ctx, func(r *Record) { r.Doomed, r.Timing = r.Temporary || autoDelete, b.phases.timing() })
+		return b.update(ctx, func(r *Record) {
+			r.Doomed, r.Timing, r.Copies = r.Temporary || autoDelete, b.phases.timing(), b.cargo.infos()
+		})
 	}
 }

@@ -310,6 +310,7 @@ func (b *bringUp) bootConfig(ctx context.Context, credentials Credentials) (gues
 		WorkDir:    workingDir(b.assets.image),
 		Files:      credentials.Files,
 		KeepFiles:  credentials.Unreadable,
+		ReadOnly:   readOnlyPaths(rec),
 		Entropy:    entropy,
 	}, nil
 }

@@ -70,7 +70,8 @@ type Choice struct {
 	Why    string
 }
 
-// Workspace is a repository that was inspected and can be copied into a guest.
+// Workspace is a repository, or another directory, that was inspected and can be
+// copied into a guest.
 type Workspace interface {
 	Info() api.WorkspaceInfo
 	Push(ctx context.Context, extract func(ctx context.Context, path string, tar io.Reader) error, progress api.ProgressFunc) error
@@ -88,8 +89,10 @@ type Config struct {
 	Drivers   Drivers
 	// Inspect checks a repository before anything is created for it.
 	Inspect func(ctx context.Context, w api.Workspace) (Workspace, error)
-	UserKey sshkey.Pair // opens every VM
-	KeyPath string      // where its private half is
+	// InspectCopy does so with a further directory.
+	InspectCopy func(ctx context.Context, c api.Copy) (Workspace, error)
+	UserKey     sshkey.Pair // opens every VM
+	KeyPath     string      // where its private half is
 	// Credentials are the files of the user that every VM gets, read anew at
 	// each start.
 	Credentials func() Credentials

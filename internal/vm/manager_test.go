@@ -71,6 +71,7 @@ func newWorld(t *testing.T) *world {
 		Network:     w.net,
 		Drivers:     w,
 		Inspect:     func(context.Context, api.Workspace) (Workspace, error) { return fakeWorkspace{}, nil },
+		InspectCopy: func(_ context.Context, c api.Copy) (Workspace, error) { return fakeCopy{c}, nil },
 		UserKey:     key,
 		Credentials: func() Credentials { return Credentials{} },
 		Defaults:    Defaults{Image: "small", VCPUs: 1, MemoryMiB: 256, DiskBytes: 256 << 20},

@@ -39,6 +39,7 @@ type Record struct {
 	HostKey     string // the guest's SSH host key, OpenSSH PEM
 	HostPub     string // its public half
 	Workspace   *api.WorkspaceInfo
+	Copies      []api.WorkspaceInfo // further directories that are in the guest
 	CreatedAt   time.Time
 
 	// Doomed is set while the VM is being created or deleted, and for the life of

@@ -293,7 +293,7 @@ func appendCarriedParts(ctx context.Context, parts []*part, one *part, tmp strin
 	if err := c.check(ctx, r, one.start[:12], tmp); err != nil { // it may have changed since Inspect
 		return nil, err
 	}
-	kept, nested, err := listWorktree(ctx, r, one.prefix)
+	kept, nested, err := listWorktree(ctx, r, "", one.prefix)
 	if err != nil {
 		return nil, err
 	}

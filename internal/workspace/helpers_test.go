@@ -169,6 +169,11 @@ func tryPush(t testing.TB, w api.Workspace) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return tryPushPlan(t, plan)
+}
+
+func tryPushPlan(t testing.TB, plan *Plan) (string, error) {
+	t.Helper()
 	guest := filepath.Join(t.TempDir(), "guest")
 	return guest, plan.Push(context.Background(), func(_ context.Context, path string, stream io.Reader) error {
 		if path != plan.Info().GuestPath {

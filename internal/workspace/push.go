@@ -26,6 +26,7 @@ type content interface {
 // part is one repository of a workspace: that at the top, or a nested one.
 type part struct {
 	repo    *repository
+	below   string // the directory of it that is copied, without a history; "" for all of it
 	prefix  string // its path in the workspace; "" for the top
 	start   string // commit of the copy's HEAD; "" for that of the host
 	clean   bool   // a clean checkout of start
@@ -125,11 +126,11 @@ func transfer(ctx context.Context, parts []*part, tmp string, m *meter, extract 
 
 // parts finds all repositories of the workspace. They use tmp.
 func (p *Plan) parts(ctx context.Context, tmp string) ([]*part, error) {
-	repo, err := openRepository(ctx, p.info.HostPath, tmp)
+	repo, below, err := p.open(ctx, p.info.HostPath, tmp)
 	if err != nil {
 		return nil, err
 	}
-	return appendParts(ctx, nil, &part{repo: repo, start: p.start, clean: p.clean, branch: p.branch, big: p.big}, tmp)
+	return appendParts(ctx, nil, &part{repo: repo, below: below, start: p.start, clean: p.clean, branch: p.branch, big: p.big}, tmp)
 }
 
 // appendParts lists the content of a repository and of those nested in it.
@@ -141,7 +142,7 @@ func appendParts(ctx context.Context, parts []*part, one *part, tmp string) ([]*
 	case one.start != "":
 		return appendCarriedParts(ctx, parts, one, tmp)
 	}
-	files, nested, err := listWorktree(ctx, one.repo, one.prefix)
+	files, nested, err := listWorktree(ctx, one.repo, one.below, one.prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +153,7 @@ func appendParts(ctx context.Context, parts []*part, one *part, tmp string) ([]*
 // appendNested adds repositories in a working tree, as they are.
 func appendNested(ctx context.Context, parts []*part, one *part, nested []string, tmp string) ([]*part, error) {
 	for _, dir := range nested {
-		repo, err := openNested(ctx, filepath.Join(one.repo.top, dir), tmp)
+		repo, err := openNested(ctx, filepath.Join(one.repo.top, one.below, dir), tmp)
 		if err != nil {
 			return nil, err
 		}
@@ -205,7 +206,7 @@ func buildGitDirs(ctx context.Context, parts []*part, tmp string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.NumCPU())
 	for i, one := range parts {
-		if one.repo.isPlain() {
+		if one.repo.isPlain() || one.below != "" {
 			continue
 		}
 		one.gitDir = newGitDir(one, filepath.Join(tmp, fmt.Sprint(i), "git"))

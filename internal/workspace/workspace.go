@@ -38,7 +38,8 @@
 // and keeps nobody waiting (inside.go, obstacle.go).
 //
 // A directory that is no repository is copied too, without what a .gitignore in
-// it names, and gets none in the guest.
+// it names, and gets none in the guest. So is one below the top of a repository,
+// if that itself isn't meant (InspectCopy), without what the repository ignores.
 //
 // # Branches
 //
@@ -60,16 +61,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
 	"banger/internal/api"
 )
 
-// defaultGuestPath is where a repository goes unless told otherwise: always the
-// same place, so that scripts and agents needn't know what it is called.
-const defaultGuestPath = "/root/repo"
+// What people are told of directories that aren't repositories with a history.
+const (
+	plainNote  = "it is not a git repository: its files were copied, but for those that a .gitignore in it names"
+	unbornNote = "the repository has no commit yet: its files and what is staged were copied"
+	insideNote = "its files were copied, but for those that the repository around it ignores, and no history"
+)
 
 // Plan is a checked request to copy a repository.
 type Plan struct {
@@ -77,6 +80,7 @@ type Plan struct {
 	branch string // new branch in the guest, without refs/heads/; "" for none
 	start  string // commit where it starts; "" for HEAD
 	clean  bool   // nothing uncommitted is copied
+	exact  bool   // info.HostPath alone is copied, though it may be in a repository
 	big    int64  // see bigHistory; tests lower it
 }
 
@@ -108,18 +112,18 @@ func Inspect(ctx context.Context, w api.Workspace) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	guestPath, err := guestPath(w.GuestPath)
+	guestPath, err := guestPath(w.GuestPath, defaultGuestPath)
 	if err != nil {
 		return nil, err
 	}
 	p.info = api.WorkspaceInfo{HostPath: repo.top, GuestPath: guestPath}
 	switch {
 	case repo.isPlain():
-		repo.notes = append(repo.notes, "it is not a git repository: its files were copied, but for those that a .gitignore in it names")
+		repo.notes = append(repo.notes, plainNote)
 	case carried > 0:
 		repo.notes = append(repo.notes, fmt.Sprintf("its uncommitted work (%s) was taken to %s", plural(carried, "path"), w.From))
 	case head == "" && !p.clean:
-		repo.notes = append(repo.notes, "the repository has no commit yet: its files and what is staged were copied")
+		repo.notes = append(repo.notes, unbornNote)
 	}
 	p.info.Note = strings.Join(repo.notes, "; ")
 	return p, nil
@@ -146,19 +150,6 @@ func checkDirectory(dir string) error {
 			WithHint("name a directory, such as that of a git repository")
 	}
 	return nil
-}
-
-// guestPath checks where the repository is to go.
-func guestPath(wanted string) (string, error) {
-	if wanted == "" {
-		return defaultGuestPath, nil
-	}
-	clean := path.Clean(wanted)
-	if !path.IsAbs(clean) || clean == "/" || strings.ContainsRune(clean, 0) {
-		return "", api.Errorf(api.CodeInvalid, "the guest path %q is not an absolute path below /", wanted).
-			WithHint("use for instance --guest-path %s", defaultGuestPath)
-	}
-	return clean, nil
 }
 
 // checkCarry checks that what isn't committed can be taken along, and returns how

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// worktree is the content of a working tree as it is.
+// worktree is the content of a working tree, or of a directory in it, as it is.
 type worktree struct {
-	repo   *repository
-	prefix string // path of the repository in the workspace; "" for the top
+	top    string // on the host
+	prefix string // path in the workspace; "" for the top
 	files  []hostFile
 	// parents are the directories that files are in, nil for what is no
 	// directory or is missing.
@@ -23,18 +23,20 @@ type worktree struct {
 
 // hostFile is something in a working tree at the time when it was listed.
 type hostFile struct {
-	path string // relative to the working tree
+	path string // relative to the top
 	info fs.FileInfo
 }
 
-// listWorktree lists what belongs to the working tree for git. nested are the
-// paths of repositories in it: submodules and others.
-func listWorktree(ctx context.Context, r *repository, prefix string) (w *worktree, nested []string, err error) {
-	out, err := r.inWorktree(ctx, r.git, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+// listWorktree lists what belongs to the working tree for git, or to the directory
+// below in it. nested are the paths of repositories in it: submodules and others.
+func listWorktree(ctx context.Context, r *repository, below, prefix string) (w *worktree, nested []string, err error) {
+	w = &worktree{top: filepath.Join(r.top, below), prefix: prefix, parents: make(map[string]fs.FileInfo)}
+	here := r.git
+	here.dir = w.top // where git's paths begin
+	out, err := r.inWorktree(ctx, here, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
 		return nil, nil, err
 	}
-	w = &worktree{repo: r, prefix: prefix, parents: make(map[string]fs.FileInfo)}
 	names := fields(out)
 	for i, name := range names {
 		names[i] = strings.TrimSuffix(name, "/") // an untracked repository
@@ -52,7 +54,7 @@ func listWorktree(ctx context.Context, r *repository, prefix string) (w *worktre
 			continue // deleted
 		}
 		w.files = append(w.files, hostFile{name, info})
-		if info.IsDir() && exists(filepath.Join(r.top, name, ".git")) {
+		if info.IsDir() && exists(filepath.Join(w.top, name, ".git")) {
 			nested = append(nested, name)
 		}
 	}
@@ -78,7 +80,7 @@ func (w *worktree) lstat(name string) (fs.FileInfo, error) {
 			return nil, nil
 		}
 	}
-	info, err := os.Lstat(filepath.Join(w.repo.top, name))
+	info, err := os.Lstat(filepath.Join(w.top, name))
 	if isGone(err) {
 		return nil, nil
 	}
@@ -128,7 +130,7 @@ func (w *worktree) addParents(a *archive, name string) error {
 }
 
 func (w *worktree) add(a *archive, f hostFile) error {
-	name, hostPath := path.Join(w.prefix, f.path), filepath.Join(w.repo.top, f.path)
+	name, hostPath := path.Join(w.prefix, f.path), filepath.Join(w.top, f.path)
 	switch mode := f.info.Mode(); {
 	case mode.IsDir(): // a submodule, or a file that made way for a directory
 		return a.directory(name, mode, f.info.ModTime())

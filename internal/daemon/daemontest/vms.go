@@ -30,6 +30,9 @@ const (
 	NameDamaged  = "damaged"  // an image that can't be used once it is there
 )
 
+// noteOfPlain is the note with directories that are called plain.
+const noteOfPlain = "it is not a git repository"
+
 // VMs is a daemon.VMs whose machines are records in memory. Their console logs
 // are files in Dir.
 type VMs struct {
@@ -165,8 +168,15 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 		guestPath := cmp.Or(w.GuestPath, "/root/repo")
 		vm.Workspace = &api.WorkspaceInfo{HostPath: w.Path, GuestPath: guestPath}
 		if filepath.Base(w.Path) == "plain" {
-			vm.Workspace.Note = "it is not a git repository"
+			vm.Workspace.Note = noteOfPlain
 		}
+	}
+	for _, c := range req.Copies {
+		info := api.WorkspaceInfo{HostPath: c.Path, GuestPath: cmp.Or(c.GuestPath, "/root/"+filepath.Base(c.Path)), ReadOnly: c.ReadOnly}
+		if filepath.Base(c.Path) == "plain" {
+			info.Note = noteOfPlain
+		}
+		vm.Copies = append(vm.Copies, info)
 	}
 	if f.vms == nil {
 		f.vms = make(map[string]api.VM)
