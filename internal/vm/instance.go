@@ -18,18 +18,18 @@ import (
 
 // instance is one run of a VM: from its VMM's start (or adoption) to its end.
 type instance struct {
-	manager   *Manager
-	id        string
-	name      string
-	ip        netip.Addr
-	driver    vmm.Driver
-	machine   vmm.Machine
-	ready     chan struct{} // closed once the guest's init has finished, or has given up
-	gone      chan struct{} // closed once the end is written down and cleaned up
-	jumped    chan struct{} // holds one value after a jump of the host's clock
-	offline   string        // why it has no network, if it hasn't; guarded by Manager.mu
-	unbooted  string        // why its init has given up, if it has; guarded by Manager.mu
-	finisher  stopFinisher
+	manager  *Manager
+	id       string
+	name     string
+	ip       netip.Addr
+	driver   vmm.Driver
+	machine  vmm.Machine
+	ready    chan struct{} // closed once the guest's init has finished, or has given up
+	gone     chan struct{} // closed once the end is written down and cleaned up
+	jumped   chan struct{} // holds one value after a jump of the host's clock
+	offline  string        // why it has no network, if it hasn't; guarded by Manager.mu
+	unbooted string        // why its init has given up, if it has; guarded by Manager.mu
+	finisher stopFinisher
 
 	ctx    context.Context // ends with the machine or with bangerd
 	cancel context.CancelCauseFunc

@@ -26,7 +26,7 @@ type Process struct {
 	state *os.ProcessState // of a child that was reaped
 }
 
-// OpenProcess takes hold of a running process, which needs not be a child. It
+// OpenProcess takes hold of a running process, which may be no child of ours. It
 // returns ErrGone when no process has that pid, when the one that has it
 // started at another time, or when it is a zombie. start is field 22 of
 // /proc/PID/stat.

@@ -29,7 +29,7 @@ var tunDevice = unix.Mkdev(10, 200)
 
 // ReattachTap connects a VMM to the tap of that name, after the one that it had
 // open was removed. The VMM has only a descriptor without an interface then;
-// that very descriptor gets one, so that the VMM needs not know. It returns
+// that very descriptor gets one, so that the VMM notices nothing. It returns
 // ErrGone when the process has ended.
 func (p *Process) ReattachTap(name string) error {
 	fd, err := p.lostTap()

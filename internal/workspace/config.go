@@ -301,7 +301,7 @@ func (r *repository) config(purpose configFor) []byte {
 	settings = append(settings,
 		// The index knows the host's inodes, owners and change times. With
 		// these two, git compares size and modification time only, which the
-		// copy keeps, and needs not read every file.
+		// copy keeps, and doesn't have to read every file.
 		setting{section: "core", name: "trustctime", value: "false"},
 		setting{section: "core", name: "checkstat", value: "minimal"},
 	)

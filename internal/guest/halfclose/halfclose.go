@@ -166,7 +166,7 @@ func (c *Conn) Close() error {
 	// A Write that is stuck mustn't keep Close from closing.
 	if c.writing.TryLock() {
 		if c.SetWriteDeadline(time.Now().Add(closeTimeout)) == nil {
-			_ = c.end() // a peer that has gone needs not be told
+			_ = c.end() // a peer that has gone doesn't have to be told
 		}
 		c.writing.Unlock()
 	}

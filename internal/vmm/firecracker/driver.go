@@ -83,7 +83,7 @@ func check(spec vmm.Spec) error {
 		return api.Errorf(api.CodeInvalid, "a VM on Firecracker can have 1 to %d vCPUs, not %d", maxVCPUs, spec.VCPUs)
 	}
 	if spec.MemoryMiB < 1 {
-		return fmt.Errorf("%d MiB of memory make no machine", spec.MemoryMiB)
+		return fmt.Errorf("a machine can't have %d MiB of memory", spec.MemoryMiB)
 	}
 	return checkDrives(spec.Drives)
 }

@@ -22,7 +22,7 @@ const timeout = 5 * time.Second
 // kvmDevice is the interface to the host's virtualisation.
 const kvmDevice = "/dev/kvm"
 
-// VMM is the program that tries. It needs not be the one that VMs run on later,
+// VMM is the program that tries. It may be another one than VMs run on later,
 // but what one of them can do, another may not.
 type VMM struct {
 	Name   string   // as users call it

@@ -95,7 +95,7 @@ func check(spec vmm.Spec) error {
 		ids = append(ids, drive.ID)
 	}
 	if spec.VCPUs < 1 || spec.MemoryMiB < 1 {
-		return fmt.Errorf("start QEMU: %d vCPUs and %d MiB of memory make no machine", spec.VCPUs, spec.MemoryMiB)
+		return fmt.Errorf("start QEMU: a machine can't have %d vCPUs and %d MiB of memory", spec.VCPUs, spec.MemoryMiB)
 	}
 	return nil
 }

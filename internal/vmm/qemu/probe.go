@@ -2,8 +2,8 @@ package qemu
 
 import "banger/internal/vmm/kvmprobe"
 
-// ProbeVMM tells how QEMU tries whether KVM runs a kernel: as it runs a VM, less
-// all that a kernel without a root needs not.
+// ProbeVMM tells how QEMU tries whether KVM runs a kernel: as it runs a VM, without
+// what a kernel that has no root doesn't need.
 func ProbeVMM(binary, kernel string) kvmprobe.VMM {
 	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-machine", machine}
 	args = append(args, accelArgs(AccelKVM, false)...)
