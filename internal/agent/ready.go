@@ -13,9 +13,13 @@ import (
 	"banger/internal/guest"
 )
 
-// readyPoll is how often systemd is asked for its state in case that its
-// message was missed.
-const readyPoll = 15 * time.Second
+// readyPoll is the pause before systemd is asked for its state, in case that its
+// message was missed. It grows up to readyPollLast: on a busy host each question
+// costs an emulated guest many seconds of its boot.
+const (
+	readyPoll     = 15 * time.Second
+	readyPollLast = 2 * time.Minute
+)
 
 // readiness is when and how the boot finished.
 type readiness struct {
@@ -52,11 +56,13 @@ func watchBoot(systemd bool, booted io.ReadCloser, log *slog.Logger) *readiness 
 // awaitSystemd asks systemd for its state, when told ends and every now and then,
 // until the boot has finished.
 func awaitSystemd(systemctl systemctl, told <-chan struct{}, log *slog.Logger) (guest.Ready, error) {
-	for unlisted := 0; ; {
+	unlisted, pause := 0, readyPoll
+	for {
 		select {
 		case <-told:
-			told = nil // and poll from now on
-		case <-time.After(readyPoll):
+			told, pause = nil, readyPoll // and poll from now on
+		case <-time.After(pause):
+			pause = min(2*pause, readyPollLast)
 		}
 		at := uptime()
 		state, err := systemState(systemctl)
