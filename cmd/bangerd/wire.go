@@ -123,10 +123,12 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 // defaults are what a VM has whose user doesn't say otherwise.
 func defaults(cfg config.Config) vm.Defaults {
 	return vm.Defaults{
-		Image:     cfg.DefaultImageName,
-		VCPUs:     cfg.DefaultVCPUs,
-		MemoryMiB: cfg.DefaultMemoryMiB,
-		DiskBytes: cfg.DefaultDiskGiB << 30,
+		Image: cfg.DefaultImageName,
+		Shape: api.Shape{
+			VCPUs:     cfg.DefaultVCPUs,
+			MemoryMiB: cfg.DefaultMemoryMiB,
+			DiskBytes: cfg.DefaultDiskGiB << 30,
+		},
 	}
 }
 

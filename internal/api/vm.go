@@ -19,20 +19,26 @@ const (
 	StateUnknown  State = "unknown"  // bangerd can't reach its VMM, or can't read its record; Reason says why
 )
 
+// Shape is how large a VM's machine is, and what it can do.
+type Shape struct {
+	VCPUs     int   `json:"vcpus"`
+	MemoryMiB int64 `json:"memory_mib"`
+	DiskBytes int64 `json:"disk_bytes"`           // the disk's size as the guest sees it
+	SwapBytes int64 `json:"swap_bytes,omitempty"` // 0: none
+	Nested    bool  `json:"nested,omitempty"`     // its processor can run VMs itself (QEMU only)
+}
+
 // VM describes one sandbox.
 type VM struct {
-	ID        string            `json:"id"`
-	Name      string            `json:"name"`
-	State     State             `json:"state"`
-	Reason    string            `json:"reason,omitempty"` // why it is in this state, in words, when that isn't obvious
-	Image     string            `json:"image"`
-	Kernel    string            `json:"kernel"`
-	Driver    string            `json:"driver"`          // "qemu" or "firecracker"
-	Accel     string            `json:"accel,omitempty"` // "kvm" or "tcg"
-	VCPUs     int               `json:"vcpus"`
-	MemoryMiB int64             `json:"memory_mib"`
-	DiskBytes int64             `json:"disk_bytes"` // the disk's size as the guest sees it
-	SwapBytes int64             `json:"swap_bytes,omitempty"`
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	State  State  `json:"state"`
+	Reason string `json:"reason,omitempty"` // why it is in this state, in words, when that isn't obvious
+	Image  string `json:"image"`
+	Kernel string `json:"kernel"`
+	Driver string `json:"driver"`          // "qemu" or "firecracker"
+	Accel  string `json:"accel,omitempty"` // "kvm" or "tcg"
+	Shape
 	IP        string            `json:"ip"`
 	MAC       string            `json:"mac"`
 	PID       int               `json:"pid,omitempty"` // the VMM's, while it runs
@@ -40,7 +46,6 @@ type VM struct {
 	Workspace *WorkspaceInfo    `json:"workspace,omitempty"`
 	Copies    []WorkspaceInfo   `json:"copies,omitempty"`     // further directories that were copied in
 	Config    *ImageConfig      `json:"config,omitempty"`     // of its image
-	Nested    bool              `json:"nested,omitempty"`     // it can run VMs itself
 	RealRoot  bool              `json:"real_root,omitempty"`  // its root is one filesystem, a copy of the image, and no overlay
 	HostPorts []uint16          `json:"host_ports,omitempty"` // as in CreateVM
 	CreatedAt time.Time         `json:"created_at"`
@@ -64,17 +69,13 @@ type PhaseTiming struct {
 
 // CreateVM asks for a new VM. Zero values mean the configured defaults.
 type CreateVM struct {
-	Name      string            `json:"name,omitempty"` // generated if empty
-	Image     string            `json:"image,omitempty"`
-	VCPUs     int               `json:"vcpus,omitempty"`
-	MemoryMiB int64             `json:"memory_mib,omitempty"`
-	DiskBytes int64             `json:"disk_bytes,omitempty"`
-	SwapBytes int64             `json:"swap_bytes,omitempty"` // 0: none
+	Name  string `json:"name,omitempty"` // generated if empty
+	Image string `json:"image,omitempty"`
+	Shape
 	Env       map[string]string `json:"env,omitempty"`        // set in every session and command
 	HostPorts []uint16          `json:"host_ports,omitempty"` // of the host's loopback, which it reaches as host.banger.internal
 	CACerts   string            `json:"ca_certs,omitempty"`   // PEM, of authorities that the guest is to trust besides its own
 	NoStart   bool              `json:"no_start,omitempty"`   // record and disk only
-	Nested    bool              `json:"nested,omitempty"`     // a processor that can run VMs itself (QEMU only)
 	RealRoot  bool              `json:"real_root,omitempty"`  // a copy of the image as root, in place of an overlay
 	Temporary bool              `json:"temporary,omitempty"`  // deleted when bangerd next starts, and if its guest doesn't come up
 	// AutoDelete is for a caller that deletes the VM itself, once it has had its

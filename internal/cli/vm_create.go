@@ -84,13 +84,15 @@ func (o *machineOptions) request(cmd *cobra.Command) (api.CreateVM, error) {
 		return api.CreateVM{}, err
 	}
 	return api.CreateVM{
-		Name:      o.name,
-		Image:     o.image,
-		VCPUs:     o.vcpus,
-		MemoryMiB: o.memory.bytes >> 20,
-		DiskBytes: o.disk.bytes,
-		SwapBytes: o.swap.bytes,
-		Nested:    o.nested,
+		Name:  o.name,
+		Image: o.image,
+		Shape: api.Shape{
+			VCPUs:     o.vcpus,
+			MemoryMiB: o.memory.bytes >> 20,
+			DiskBytes: o.disk.bytes,
+			SwapBytes: o.swap.bytes,
+			Nested:    o.nested,
+		},
 		RealRoot:  o.real,
 		Env:       o.env.values,
 		CACerts:   cas,

@@ -124,7 +124,16 @@ func (set schemaSet) addStruct(t reflect.Type) {
 	}
 	properties := object{}
 	set[t.Name()] = object{"type": "object", "properties": properties}
+	set.addFields(properties, t)
+}
+
+// addFields adds the fields of a struct, and of those that it embeds.
+func (set schemaSet) addFields(properties object, t reflect.Type) {
 	for f := range t.Fields() {
+		if f.Anonymous && f.Tag == "" {
+			set.addFields(properties, f.Type)
+			continue
+		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
 			properties[name] = set.of(f.Type)

@@ -55,7 +55,7 @@ func newFakeVM(t *testing.T) *fakeVM {
 		t.Fatal(err)
 	}
 	f := &fakeVM{
-		vm:     api.VM{ID: "0123456789ab", DiskBytes: 8 << 20},
+		vm:     api.VM{ID: "0123456789ab", Shape: api.Shape{DiskBytes: 8 << 20}},
 		access: api.Access{User: "root", KeyPath: keyPath, HostKey: string(ssh.MarshalAuthorizedKey(hostKey.PublicKey()))},
 		config: &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }},
 	}

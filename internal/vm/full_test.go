@@ -31,7 +31,7 @@ func (w *world) fullDisk(t *testing.T) (undo func()) {
 // down, nothing is left of its run, and what the record still says does no harm.
 func TestForceWithAFullDisk(t *testing.T) {
 	w := newWorld(t)
-	vm := w.create(t, api.CreateVM{Name: "web", SwapBytes: 64 << 20})
+	vm := w.create(t, api.CreateVM{Name: "web", Shape: api.Shape{SwapBytes: 64 << 20}})
 	other := w.create(t, api.CreateVM{Name: "other"})
 	free := w.fullDisk(t)
 	w.driver.VM(vm.ID).Hold(vmm.DiskFull)

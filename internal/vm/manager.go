@@ -103,10 +103,16 @@ type Config struct {
 
 // Defaults apply where a request is silent.
 type Defaults struct {
-	Image     string
-	VCPUs     int
-	MemoryMiB int64
-	DiskBytes int64
+	Image string
+	api.Shape
+}
+
+// shaped fills in what a request leaves open.
+func (d Defaults) shaped(s api.Shape) api.Shape {
+	s.VCPUs = or(s.VCPUs, d.VCPUs)
+	s.MemoryMiB = or(s.MemoryMiB, d.MemoryMiB)
+	s.DiskBytes = or(s.DiskBytes, d.DiskBytes)
+	return s
 }
 
 // Manager keeps the VMs of one user. Its methods are safe for concurrent use.

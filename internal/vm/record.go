@@ -15,22 +15,27 @@ import (
 	"banger/internal/vmm"
 )
 
-// Record is what bangerd keeps of a VM: what was asked for and the handles on
-// what was made. Whether it runs is not in it; that is derived (state.go).
-type Record struct {
-	ID        string
-	Name      string
-	IP        netip.Addr
-	Image     string
-	Kernel    string
-	Driver    string
+// shape is api.Shape under the names that records have always had.
+type shape struct {
 	VCPUs     int
 	MemoryMiB int64
 	DiskBytes int64
-	SwapBytes int64 // 0: none
-	Nested    bool  // it can run VMs itself
-	RealRoot  bool  // its root is a copy of the image
-	Temporary bool  // it stays Doomed
+	SwapBytes int64
+	Nested    bool
+}
+
+// Record is what bangerd keeps of a VM: what was asked for and the handles on
+// what was made. Whether it runs is not in it; that is derived (state.go).
+type Record struct {
+	ID     string
+	Name   string
+	IP     netip.Addr
+	Image  string
+	Kernel string
+	Driver string
+	shape
+	RealRoot  bool // its root is a copy of the image
+	Temporary bool // it stays Doomed
 	Env       map[string]string
 	HostPorts []uint16 // of the host, which it may connect to
 	// ImageConfig is how the image's publisher wants programs to run; nil for

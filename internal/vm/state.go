@@ -110,7 +110,7 @@ func describe(rec Record, f facts) api.VM {
 	vm := api.VM{
 		ID: rec.ID, Name: rec.Name, State: observe(rec, f),
 		Image: rec.Image, Kernel: rec.Kernel, Driver: rec.Driver,
-		VCPUs: rec.VCPUs, MemoryMiB: rec.MemoryMiB, DiskBytes: rec.DiskBytes, SwapBytes: rec.SwapBytes, Nested: rec.Nested, RealRoot: rec.RealRoot,
+		Shape: api.Shape(rec.shape), RealRoot: rec.RealRoot,
 		Env: rec.Env, Config: rec.ImageConfig, Workspace: rec.Workspace, Copies: rec.Copies, HostPorts: rec.HostPorts,
 		CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt, Timing: rec.Timing,
 	}

@@ -22,7 +22,7 @@ func TestSwap(t *testing.T) {
 		agent.OnBoot = func(c guest.BootConfig) error { devices <- c.SwapDevice; return nil }
 		return agent.Serve
 	})
-	vm := w.create(t, api.CreateVM{Name: "swaps", SwapBytes: size})
+	vm := w.create(t, api.CreateVM{Name: "swaps", Shape: api.Shape{SwapBytes: size}})
 	file := w.config.Layout.VMSwap(vm.ID)
 	check := func() {
 		t.Helper()
@@ -49,7 +49,7 @@ func TestSwap(t *testing.T) {
 	}
 	check()
 	for _, size := range []int64{-1, 1, 1 << 50} {
-		if _, err := w.Create(t.Context(), api.CreateVM{SwapBytes: size}, nil); !errors.Is(err, api.ErrInvalid) {
+		if _, err := w.Create(t.Context(), api.CreateVM{Shape: api.Shape{SwapBytes: size}}, nil); !errors.Is(err, api.ErrInvalid) {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 	}

@@ -143,18 +143,15 @@ func (f *VMs) add(req api.CreateVM) (api.VM, error) {
 		Kernel:    DefaultKernel,
 		Driver:    "qemu",
 		Accel:     "tcg",
-		VCPUs:     cmp.Or(req.VCPUs, 2),
-		MemoryMiB: cmp.Or(req.MemoryMiB, 2048),
-		DiskBytes: cmp.Or(req.DiskBytes, 20<<30),
+		Shape:     req.Shape,
 		IP:        fmt.Sprintf("172.16.0.%d", f.made+1),
 		Env:       req.Env,
-		SwapBytes: req.SwapBytes,
-		Nested:    req.Nested,
 		RealRoot:  req.RealRoot,
 		Config:    config,
 		CreatedAt: time.Now().UTC(),
 		Timing:    []api.PhaseTiming{{Phase: "disk", Millis: 12}, {Phase: "boot", Millis: 3456}},
 	}
+	vm.VCPUs, vm.MemoryMiB, vm.DiskBytes = cmp.Or(vm.VCPUs, 2), cmp.Or(vm.MemoryMiB, 2048), cmp.Or(vm.DiskBytes, 20<<30)
 	if req.NoStart {
 		vm.State = api.StateCreated
 	}
