@@ -10,10 +10,9 @@ func newImage(e *env) *cobra.Command {
 is never written; what a VM writes is on its own disk.`,
 	}
 	makeGroup(cmd)
-	cmd.AddCommand(
-		newImageList(e), newImageShow(e),
-		newImagePull(e), newImageImport(e), newImageRegister(e), newImageBuild(e), newImageCommit(e),
-		newImageExport(e), newImageDelete(e), newImagePrune(e),
-	)
+	show, discard := imageNoun.commands(e)
+	cmd.AddCommand(show...)
+	cmd.AddCommand(newImagePull(e), newImageImport(e), newImageRegister(e), newImageBuild(e), newImageCommit(e))
+	cmd.AddCommand(discard...)
 	return cmd
 }

@@ -10,11 +10,10 @@ func newKernel(e *env) *cobra.Command {
 its VMs boot; pulling an image pulls its kernel.`,
 	}
 	makeGroup(cmd)
-	cmd.AddCommand(
-		newKernelList(e), newKernelShow(e),
-		newKernelPull(e), newKernelImport(e),
-		newKernelExport(e), newKernelDelete(e), newKernelPrune(e),
-	)
+	show, discard := kernelNoun.commands(e)
+	cmd.AddCommand(show...)
+	cmd.AddCommand(newKernelPull(e), newKernelImport(e))
+	cmd.AddCommand(discard...)
 	return cmd
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,30 +14,8 @@ import (
 )
 
 func newVMShow(e *env) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:               "show VM",
-		Short:             "Show all about a VM",
-		Example:           "  banger vm show web --json | jq -r .ip",
-		Args:              args(1, 1, "VM"),
-		ValidArgsFunction: completeVMs(e, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return runVMShow(cmd.Context(), e, args[0], asJSON)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
-	return cmd
-}
-
-func runVMShow(ctx context.Context, e *env, name string, asJSON bool) error {
-	vm, err := call(ctx, e, api.GetVM, api.None{}, name)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return printJSON(e.stdout, vm)
-	}
-	return printTable(e.stdout, describeVM(vm))
+	help := helpText{short: "Show all about a VM", example: "  banger vm show web --json | jq -r .ip"}
+	return newShow(e, "VM", help, completeVMs(e, 1), api.GetVM, describeVM)
 }
 
 // describeVM returns a row for each thing that is known of a VM.
