@@ -63,7 +63,7 @@ func wire(ctx context.Context, layout paths.Layout, log *slog.Logger) (*wired, e
 	if err := workspace.RemoveStale(); err != nil {
 		log.Warn("remove what a killed bangerd has left", "err", err)
 	}
-	db, err := store.Open(ctx, layout.Database(), vm.Migrations)
+	db, err := store.Open(ctx, layout.Database(), vm.Schema)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 // an error, or works with errors.
 func FuzzOpen(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "db")
-	db, err := Open(f.Context(), path, migrations)
+	db, err := Open(f.Context(), path, schema(migrations))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func FuzzOpen(f *testing.F) {
 		if err := os.WriteFile(damaged, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		db, err := Open(t.Context(), damaged, migrations)
+		db, err := Open(t.Context(), damaged, schema(migrations))
 		if err != nil {
 			return
 		}

@@ -42,7 +42,7 @@ func fullDisk(t *testing.T) (dir, ballast string, fill func()) {
 
 func openAt(t *testing.T, path string) *DB {
 	t.Helper()
-	db, err := Open(t.Context(), path, migrations)
+	db, err := Open(t.Context(), path, schema(migrations))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,20 +15,18 @@ import (
 )
 
 // Open opens (or makes) the SQLite database at path and applies those of the
-// migrations that it hasn't seen. Migrations are only ever appended to; the
-// number applied is kept in SQLite's user_version. A database of a newer
-// banger is refused.
+// schemas' migrations that it hasn't seen. A database of a newer banger is refused.
 //
 // Every commit is durable when it returns (WAL with synchronous=FULL). There is
 // one connection, so that writers queue here instead of failing as busy.
 //
 // Changes go through DB.Write. What that has set aside serves Open too, since
 // SQLite makes files to open a database that was closed.
-func Open(ctx context.Context, path string, migrations []string) (*DB, error) {
+func Open(ctx context.Context, path string, schemas ...Schema) (*DB, error) {
 	db := &DB{reserve: reserve{path: path + ".reserve"}}
-	err := db.open(ctx, path, migrations)
+	err := db.open(ctx, path, schemas)
 	if IsFull(err) && db.reserve.release() {
-		err = db.open(ctx, path, migrations)
+		err = db.open(ctx, path, schemas)
 	}
 	if err != nil {
 		return nil, err
@@ -37,7 +35,7 @@ func Open(ctx context.Context, path string, migrations []string) (*DB, error) {
 	return db, nil
 }
 
-func (db *DB) open(ctx context.Context, path string, migrations []string) error {
+func (db *DB) open(ctx context.Context, path string, schemas []Schema) error {
 	query := url.Values{
 		"_txlock": {"immediate"},
 		"_pragma": {"journal_mode(wal)", "synchronous(full)", "busy_timeout(10000)", "foreign_keys(on)"},
@@ -47,39 +45,11 @@ func (db *DB) open(ctx context.Context, path string, migrations []string) error 
 		return fmt.Errorf("open database %s: %w", path, err)
 	}
 	opened.SetMaxOpenConns(1)
-	if err := migrate(ctx, opened, migrations); err != nil {
+	if err := migrate(ctx, opened, schemas); err != nil {
 		_ = opened.Close() // the first error tells more
 		return fmt.Errorf("prepare database %s: %w", path, err)
 	}
 	db.DB = opened
-	return nil
-}
-
-func migrate(ctx context.Context, db *sql.DB, migrations []string) error {
-	var have int
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
-		return err
-	}
-	if have < 0 {
-		return fmt.Errorf("it is damaged: it says that its schema is %d", have)
-	}
-	if have > len(migrations) {
-		return fmt.Errorf("it was written by a newer banger (schema %d, this one knows %d)", have, len(migrations))
-	}
-	for i, statement := range migrations[have:] {
-		tx, err := db.BeginTx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		// user_version takes no parameter; the number is ours.
-		_, err = tx.ExecContext(ctx, statement+fmt.Sprintf("; PRAGMA user_version = %d", have+i+1))
-		if err != nil {
-			return errors.Join(err, tx.Rollback())
-		}
-		if err := tx.Commit(); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

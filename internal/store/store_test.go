@@ -11,9 +11,14 @@ var migrations = []string{
 	"ALTER TABLE a ADD COLUMN extra TEXT DEFAULT 'none'",
 }
 
+// schema is the one of a package whose migrations were numbered once.
+func schema(migrations []string) Schema {
+	return Schema{Name: "a", Migrations: migrations, Numbered: true}
+}
+
 func TestMigrationsApplyOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "with space%20?.db")
-	db, err := Open(t.Context(), path, migrations[:1])
+	db, err := Open(t.Context(), path, schema(migrations[:1]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +27,7 @@ func TestMigrationsApplyOnce(t *testing.T) {
 	}
 	_ = db.Close()
 
-	db, err = Open(t.Context(), path, migrations)
+	db, err = Open(t.Context(), path, schema(migrations))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +41,7 @@ func TestMigrationsApplyOnce(t *testing.T) {
 	}
 	_ = db.Close()
 
-	if _, err := Open(t.Context(), path, migrations[:1]); err == nil || !strings.Contains(err.Error(), "newer banger") {
+	if _, err := Open(t.Context(), path, schema(migrations[:1])); err == nil || !strings.Contains(err.Error(), "newer banger") {
 		t.Errorf("older program opens a newer database: %v", err)
 	}
 }
@@ -44,10 +49,10 @@ func TestMigrationsApplyOnce(t *testing.T) {
 func TestFailedMigrationLeavesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	bad := []string{"CREATE TABLE a (id TEXT); CREATE TABLE a (id TEXT)"}
-	if _, err := Open(t.Context(), path, bad); err == nil {
+	if _, err := Open(t.Context(), path, schema(bad)); err == nil {
 		t.Fatal("a broken migration was accepted")
 	}
-	db, err := Open(t.Context(), path, migrations)
+	db, err := Open(t.Context(), path, schema(migrations))
 	if err != nil {
 		t.Fatalf("open after a failed migration: %v", err)
 	}

@@ -50,7 +50,7 @@ func FuzzName(f *testing.F) {
 // FuzzRecord puts a record into the table that no banger, or a damaged one, has
 // written. It is shown, found and removed, and takes nothing from another one.
 func FuzzRecord(f *testing.F) {
-	db, err := store.Open(f.Context(), filepath.Join(f.TempDir(), "db"), Migrations)
+	db, err := store.Open(f.Context(), filepath.Join(f.TempDir(), "db"), Schema)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -80,7 +80,7 @@ type Workspace interface {
 // Config is what a Manager is made of.
 type Config struct {
 	Layout    paths.Layout
-	DB        *store.DB // opened with Migrations
+	DB        *store.DB // opened with Schema
 	Images    Images
 	Kernels   Kernels
 	Initramfs Initramfs

@@ -48,7 +48,7 @@ func newWorld(t *testing.T) *world {
 	if err := layout.Create(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), layout.Database(), Migrations)
+	db, err := store.Open(t.Context(), layout.Database(), Schema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,9 +66,12 @@ type Record struct {
 	broken error
 }
 
-// Migrations is the schema of this package's records for store.Open. What must
-// be unique is a column; the rest is JSON.
-var Migrations = []string{
+// Schema is that of this package's records for store.Open.
+var Schema = store.Schema{Name: "vm", Migrations: migrations, Numbered: true}
+
+// migrations make a table, in which what must be unique is a column; the rest is
+// JSON.
+var migrations = []string{
 	`CREATE TABLE vms (
 		id     TEXT PRIMARY KEY,
 		name   TEXT NOT NULL UNIQUE,

@@ -65,7 +65,7 @@ func TestIllegalMoveIsNotStored(t *testing.T) {
 func TestOldRecords(t *testing.T) {
 	const handle = `"Handle":{"driver":"qemu","pid":1,"start_time":18446744073709551615}`
 	file := filepath.Join(t.TempDir(), "db")
-	db, err := store.Open(t.Context(), file, Migrations[:1])
+	db, err := store.Open(t.Context(), file, store.Schema{Name: Schema.Name, Migrations: migrations[:1], Numbered: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestOldRecords(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if db, err = store.Open(t.Context(), file, Migrations); err != nil {
+	if db, err = store.Open(t.Context(), file, Schema); err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
