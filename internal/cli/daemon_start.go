@@ -7,21 +7,7 @@ import (
 )
 
 func newDaemonStart(e *env) *cobra.Command {
-	var out outcome
-	cmd := &cobra.Command{
-		Use:               "start",
-		Short:             "Start bangerd unless it runs",
-		Args:              args(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := runDaemonStart(cmd.Context(), e); err != nil {
-				return err
-			}
-			return out.printDaemon(cmd.Context(), e)
-		},
-	}
-	out.addFlags(e, cmd, "bangerd's status", "")
-	return cmd
+	return newDaemonChange(e, "start", helpText{short: "Start bangerd unless it runs"}, runDaemonStart)
 }
 
 func runDaemonStart(ctx context.Context, e *env) error {

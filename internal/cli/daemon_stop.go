@@ -7,22 +7,10 @@ import (
 )
 
 func newDaemonStop(e *env) *cobra.Command {
-	var out outcome
-	cmd := &cobra.Command{
-		Use:               "stop",
-		Short:             "Stop bangerd",
-		Long:              "Stop bangerd. VMs go on running; sessions in them, and work in progress, end.",
-		Args:              args(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := runDaemonStop(cmd.Context(), e); err != nil {
-				return err
-			}
-			return out.printDaemon(cmd.Context(), e)
-		},
-	}
-	out.addFlags(e, cmd, "bangerd's status", "")
-	return cmd
+	return newDaemonChange(e, "stop", helpText{
+		short: "Stop bangerd",
+		long:  "Stop bangerd. VMs go on running; sessions in them, and work in progress, end.",
+	}, runDaemonStop)
 }
 
 func runDaemonStop(ctx context.Context, e *env) error {

@@ -10,22 +10,14 @@ import (
 
 func newVMRestart(e *env) *cobra.Command {
 	var force bool
-	var out outcome
-	cmd := &cobra.Command{
-		Use:               "restart VM...",
-		Short:             "Stop VMs and start them again",
-		Long:              "Stop VMs and start them again. One that is stopped already is just started.",
-		Example:           "  banger vm restart web",
-		Args:              args(1, -1, "VM..."),
-		ValidArgsFunction: completeVMs(e, -1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeEach(cmd.Context(), e, out, args, func(name string) (api.VM, error) {
-				return runVMRestart(cmd.Context(), e, name, force)
-			}, nameOfVM)
-		},
-	}
+	cmd := newVMChange(e, "restart", helpText{
+		short:   "Stop VMs and start them again",
+		long:    "Stop VMs and start them again. One that is stopped already is just started.",
+		example: "  banger vm restart web",
+	}, func(ctx context.Context, name string) (api.VM, error) {
+		return runVMRestart(ctx, e, name, force)
+	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop them at once, like pulling the plug")
-	out.addFlags(e, cmd, "a list of the VMs", "their names")
 	return cmd
 }
 

@@ -10,22 +10,14 @@ import (
 
 func newVMStart(e *env) *cobra.Command {
 	var timing bool
-	var out outcome
-	cmd := &cobra.Command{
-		Use:               "start VM...",
-		Short:             "Start stopped VMs",
-		Long:              "Start stopped VMs and wait until they are ready.",
-		Example:           "  banger vm start web db",
-		Args:              args(1, -1, "VM..."),
-		ValidArgsFunction: completeVMs(e, -1, api.StateCreated, api.StateStopped),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeEach(cmd.Context(), e, out, args, func(name string) (api.VM, error) {
-				return runVMStart(cmd.Context(), e, name, timing)
-			}, nameOfVM)
-		},
-	}
+	cmd := newVMChange(e, "start", helpText{
+		short:   "Start stopped VMs",
+		long:    "Start stopped VMs and wait until they are ready.",
+		example: "  banger vm start web db",
+	}, func(ctx context.Context, name string) (api.VM, error) {
+		return runVMStart(ctx, e, name, timing)
+	}, api.StateCreated, api.StateStopped)
 	cmd.Flags().BoolVar(&timing, "timing", false, "print what each phase took")
-	out.addFlags(e, cmd, "a list of the VMs", "their names")
 	return cmd
 }
 

@@ -10,25 +10,17 @@ import (
 
 func newVMStop(e *env) *cobra.Command {
 	var force bool
-	var out outcome
-	cmd := &cobra.Command{
-		Use:   "stop VM...",
-		Short: "Stop running VMs",
-		Long: `Stop running VMs: ask the guest to shut down, and end it if it doesn't in time.
+	cmd := newVMChange(e, "stop", helpText{
+		short: "Stop running VMs",
+		long: `Stop running VMs: ask the guest to shut down, and end it if it doesn't in time.
 Their disks stay. With --force they are ended at once, also where bangerd can't
 reach the VMM; another command that creates, starts or stops them is cut short.
 A VM that wasn't created to its end is then gone.`,
-		Example:           "  banger vm stop web db",
-		Args:              args(1, -1, "VM..."),
-		ValidArgsFunction: completeVMs(e, -1, api.StateRunning, api.StateStarting, api.StateStopping, api.StatePaused, api.StateUnknown),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeEach(cmd.Context(), e, out, args, func(name string) (api.VM, error) {
-				return runVMStop(cmd.Context(), e, name, force)
-			}, nameOfVM)
-		},
-	}
+		example: "  banger vm stop web db",
+	}, func(ctx context.Context, name string) (api.VM, error) {
+		return runVMStop(ctx, e, name, force)
+	}, api.StateRunning, api.StateStarting, api.StateStopping, api.StatePaused, api.StateUnknown)
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "end them at once, like pulling the plug")
-	out.addFlags(e, cmd, "a list of the VMs", "their names")
 	return cmd
 }
 

@@ -19,7 +19,7 @@ const HostileText = "h\x1b[2J\x1b]52;c;cm0=\x07\u009b2J\u0085\x7f\u202e\u2066\u2
 // it.
 func HostileServices(fail bool) (HostileVMs, HostileImages, HostileKernels) {
 	h := hostile{fail}
-	return HostileVMs{h}, HostileImages{h}, HostileKernels{h}
+	return HostileVMs{h}, HostileImages{hostileInventory[api.Image]{h}}, HostileKernels{hostileInventory[api.Kernel]{h}}
 }
 
 type hostile struct{ fail bool }
@@ -144,23 +144,40 @@ func (h HostileVMs) Problems() []string {
 // Host returns a host.
 func (h HostileVMs) Host(context.Context) (api.Host, error) { return answer[api.Host](h.hostile, nil) }
 
-// HostileImages is a daemon.Images and a daemon.Usage.
-type HostileImages struct{ hostile }
+// hostileInventory is a daemon.Inventory.
+type hostileInventory[T any] struct{ hostile }
 
-// List returns one image.
-func (h HostileImages) List(context.Context) ([]api.Image, error) {
-	return answer[[]api.Image](h.hostile, nil)
-}
+// List returns one thing.
+func (h hostileInventory[T]) List(context.Context) ([]T, error) { return answer[[]T](h.hostile, nil) }
 
-// Get returns an image.
-func (h HostileImages) Get(context.Context, string) (api.Image, error) {
-	return answer[api.Image](h.hostile, nil)
+// Get returns a thing.
+func (h hostileInventory[T]) Get(context.Context, string) (T, error) {
+	return answer[T](h.hostile, nil)
 }
 
 // Catalog returns one entry.
-func (h HostileImages) Catalog(context.Context) ([]api.CatalogEntry, error) {
+func (h hostileInventory[T]) Catalog(context.Context) ([]api.CatalogEntry, error) {
 	return answer[[]api.CatalogEntry](h.hostile, nil)
 }
+
+// Export writes nothing.
+func (h hostileInventory[T]) Export(_ context.Context, _ string, _ api.ExportImage, progress api.ProgressFunc) (api.Exported, error) {
+	return answer[api.Exported](h.hostile, progress)
+}
+
+// Delete deletes nothing.
+func (h hostileInventory[T]) Delete(context.Context, string) error {
+	_, err := answer[api.None](h.hostile, nil)
+	return err
+}
+
+// Prune deletes nothing.
+func (h hostileInventory[T]) Prune(context.Context, api.Prune) (api.Pruned, error) {
+	return answer[api.Pruned](h.hostile, nil)
+}
+
+// HostileImages is a daemon.Images and a daemon.Usage.
+type HostileImages struct{ hostileInventory[api.Image] }
 
 // Pull returns an image.
 func (h HostileImages) Pull(_ context.Context, _ api.PullImage, progress api.ProgressFunc) (api.Image, error) {
@@ -182,44 +199,13 @@ func (h HostileImages) Commit(_ context.Context, _ api.CommitImage, progress api
 	return answer[api.Image](h.hostile, progress)
 }
 
-// Export writes nothing.
-func (h HostileImages) Export(_ context.Context, _ string, _ api.ExportImage, progress api.ProgressFunc) (api.Exported, error) {
-	return answer[api.Exported](h.hostile, progress)
-}
-
-// Delete deletes nothing.
-func (h HostileImages) Delete(context.Context, string) error {
-	_, err := answer[api.None](h.hostile, nil)
-	return err
-}
-
-// Prune deletes nothing.
-func (h HostileImages) Prune(context.Context, api.Prune) (api.Pruned, error) {
-	return answer[api.Pruned](h.hostile, nil)
-}
-
 // Usage returns one item.
 func (h HostileImages) Usage(context.Context) (api.Usage, error) {
 	return answer[api.Usage](h.hostile, nil)
 }
 
 // HostileKernels is a daemon.Kernels.
-type HostileKernels struct{ hostile }
-
-// List returns one kernel.
-func (h HostileKernels) List(context.Context) ([]api.Kernel, error) {
-	return answer[[]api.Kernel](h.hostile, nil)
-}
-
-// Get returns a kernel.
-func (h HostileKernels) Get(context.Context, string) (api.Kernel, error) {
-	return answer[api.Kernel](h.hostile, nil)
-}
-
-// Catalog returns one entry.
-func (h HostileKernels) Catalog(context.Context) ([]api.CatalogEntry, error) {
-	return answer[[]api.CatalogEntry](h.hostile, nil)
-}
+type HostileKernels struct{ hostileInventory[api.Kernel] }
 
 // Pull returns a kernel.
 func (h HostileKernels) Pull(_ context.Context, _ api.PullKernel, progress api.ProgressFunc) (api.Kernel, error) {
@@ -229,20 +215,4 @@ func (h HostileKernels) Pull(_ context.Context, _ api.PullKernel, progress api.P
 // Import returns a kernel.
 func (h HostileKernels) Import(_ context.Context, _ api.ImportKernel, progress api.ProgressFunc) (api.Kernel, error) {
 	return answer[api.Kernel](h.hostile, progress)
-}
-
-// Export writes nothing.
-func (h HostileKernels) Export(_ context.Context, _ string, _ api.ExportImage, progress api.ProgressFunc) (api.Exported, error) {
-	return answer[api.Exported](h.hostile, progress)
-}
-
-// Delete deletes nothing.
-func (h HostileKernels) Delete(context.Context, string) error {
-	_, err := answer[api.None](h.hostile, nil)
-	return err
-}
-
-// Prune deletes nothing.
-func (h HostileKernels) Prune(context.Context, api.Prune) (api.Pruned, error) {
-	return answer[api.Pruned](h.hostile, nil)
 }
