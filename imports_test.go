@@ -57,11 +57,14 @@ var mayImport = map[string][]string{
 	"internal/setup":     {"internal/api", "internal/depot", "internal/download", "internal/filelock", "internal/hosttool", "internal/room"},
 
 	// Images of OCI registries: pulled, flattened, written as ext4.
-	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/regularfile", "internal/room", "internal/transfer", "internal/weburl"},
-	"internal/image/oci/flatten":   {"internal/api", "internal/room"},
+	"internal/image/oci":           {"internal/api", "internal/image/oci/flatten", "internal/regularfile", "internal/room", "internal/transfer", "internal/weburl", "internal/ctxreader"},
+	"internal/image/oci/flatten":   {"internal/api", "internal/room", "internal/ctxreader"},
 	"internal/image/oci/layertest": {}, // for tests only
-	"internal/image/ext4":          {"internal/api", "internal/room"},
+	"internal/image/ext4":          {"internal/api", "internal/room", "internal/ctxreader"},
 	"internal/tartest":             {}, // for tests only
+	"internal/conntest":            {}, // for tests only
+	"internal/lockedbuffer":        {}, // for tests only
+	"internal/ctxreader":           {},
 
 	// What building kernels and images has in common.
 	"internal/hosttool":   {"internal/api"},

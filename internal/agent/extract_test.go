@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/conntest"
 	"banger/internal/guest"
-	"log/slog"
 )
 
 func newTestWorker() *worker {
@@ -34,28 +34,8 @@ func dialWorker(t *testing.T) *guest.Client {
 
 func dialTestWorker(t *testing.T, w *worker) *guest.Client {
 	t.Helper()
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go w.serve(conn)
-		}
-	}()
-	return guest.NewClient(func(ctx context.Context, _ uint32) (guest.Conn, error) {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", l.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		return conn.(guest.Conn), nil
-	})
+	dial := conntest.ServeUnix(t, w.serve)
+	return guest.NewClient(func(ctx context.Context, _ uint32) (guest.Conn, error) { return dial(ctx) })
 }
 
 type entry struct {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"banger/internal/client"
 	"banger/internal/daemon"
 	"banger/internal/daemon/daemontest"
+	"banger/internal/lockedbuffer"
 	"banger/internal/paths"
 )
 
@@ -49,27 +49,9 @@ type testDaemon struct {
 	layout paths.Layout
 	vms    *daemontest.VMs
 	images *daemontest.Images
-	log    *lockedBuffer
+	log    *lockedbuffer.Buffer
 	served chan error
 	stop   context.CancelFunc
-}
-
-// lockedBuffer is a strings.Builder for several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func startDaemon(t *testing.T, layout paths.Layout) *testDaemon {
@@ -79,7 +61,7 @@ func startDaemon(t *testing.T, layout paths.Layout) *testDaemon {
 		layout: layout,
 		vms:    services.VMs,
 		images: services.Images,
-		log:    new(lockedBuffer),
+		log:    new(lockedbuffer.Buffer),
 		served: make(chan error, 1),
 	}
 	l, release, err := daemon.Listen(layout)

@@ -8,49 +8,32 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"banger/internal/conntest"
 )
 
 // serveCalls answers calls on a Unix socket by a function, which gets the
 // connection after the request has been read.
 func serveCalls(t *testing.T, answer func(Request, net.Conn)) *Client {
 	t.Helper()
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				var r Request
-				if ReadLine(bufio.NewReader(conn), &r) == nil {
-					answer(r, conn)
-				}
-			}()
+	dial := conntest.ServeUnix(t, func(conn net.Conn) {
+		defer conn.Close()
+		var r Request
+		if ReadLine(bufio.NewReader(conn), &r) == nil {
+			answer(r, conn)
 		}
-	}()
+	})
 	return NewClient(func(ctx context.Context, port uint32) (Conn, error) {
 		if port != PortControl {
 			t.Errorf("a call went to port %d", port)
 		}
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", l.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		return conn.(Conn), nil
+		return dial(ctx)
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"banger/internal/conntest"
 )
 
 // listenLoopback answers on the host's loopback alone, with who asks, and
@@ -14,17 +16,10 @@ func listenLoopback(t *testing.T) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Write([]byte("loopback"))
-			_ = conn.Close()
-		}
-	}()
+	conntest.Serve(t, l, func(conn net.Conn) {
+		_, _ = conn.Write([]byte("loopback"))
+		_ = conn.Close()
+	})
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 

@@ -18,6 +18,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/conntest"
 )
 
 // inNamespace runs the calling test again in a process with a user and a
@@ -209,16 +211,7 @@ func serveTCP(t *testing.T, addr string) error {
 	if err != nil {
 		return err
 	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go greet(c.(*net.TCPConn))
-		}
-	}()
+	conntest.Serve(t, l, func(c net.Conn) { greet(c.(*net.TCPConn)) })
 	return nil
 }
 

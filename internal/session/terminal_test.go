@@ -1,38 +1,27 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/lockedbuffer"
 )
 
 // screen collects what a command writes.
-type screen struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
+type screen struct{ lockedbuffer.Buffer }
 
 func (s *screen) waitFor(t *testing.T, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(timeout); ; time.Sleep(5 * time.Millisecond) {
-		s.mu.Lock()
-		text := s.text.String()
-		s.mu.Unlock()
+		text := s.String()
 		if strings.Contains(text, want) {
 			return
 		}

@@ -2,43 +2,24 @@ package vm
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"banger/internal/api"
 	"banger/internal/guest"
+	"banger/internal/lockedbuffer"
 	"banger/internal/vmm/vmmtest"
 )
-
-// lockedBuffer is a log that is looked at while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // A guest that fails the wait for its init each time is asked less and less
 // often, and what it says is logged in excerpts.
 func TestGuestThatIsNeverReady(t *testing.T) {
 	w := newWorld(t)
-	log := &lockedBuffer{}
+	log := &lockedbuffer.Buffer{}
 	w.config.Log = slog.New(slog.NewTextHandler(log, nil))
 	w.restart(t)
 	asked := make(chan time.Time, 100)

@@ -3,11 +3,11 @@ package progress
 import (
 	"bytes"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/lockedbuffer"
 )
 
 func TestPlain(t *testing.T) {
@@ -43,26 +43,8 @@ pulling the image: done in 21.3s
 	}
 }
 
-// lockedBuffer is what the bars' goroutine writes to.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestBars(t *testing.T) {
-	out := new(lockedBuffer)
+	out := new(lockedbuffer.Buffer)
 	d := New(out, true, time.Now)
 	waitFor := func(text string) {
 		t.Helper()
@@ -127,7 +109,7 @@ func TestDuration(t *testing.T) {
 func TestNotice(t *testing.T) {
 	now := func() time.Time { return time.Unix(0, 0) }
 	var plainOut bytes.Buffer
-	barsOut := &lockedBuffer{}
+	barsOut := &lockedbuffer.Buffer{}
 	for _, d := range []Display{newPlain(&plainOut, now), newBars(barsOut, now)} {
 		d.Progress(api.Progress{Phase: "boot", Title: "booting"})
 		d.Progress(api.Progress{Notice: "the log-in is not copied"})

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/yamux"
 	"go.uber.org/goleak"
 
+	"banger/internal/conntest"
 	"banger/internal/guard"
 )
 
@@ -170,20 +171,12 @@ func startGuest(t *testing.T, v *vmm) *Guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if _, err := io.Copy(c, c); err == nil {
-					_ = c.(*Conn).CloseWrite()
-				}
-			}()
+	conntest.Serve(t, l, func(c net.Conn) {
+		defer c.Close()
+		if _, err := io.Copy(c, c); err == nil {
+			_ = c.(*Conn).CloseWrite()
 		}
-	}()
+	})
 	t.Cleanup(func() { _ = g.Close() })
 	return g
 }

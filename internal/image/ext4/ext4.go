@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"banger/internal/ctxreader"
 	"banger/internal/room"
 )
 
@@ -41,7 +42,7 @@ type Options struct {
 
 // Write reads a tar stream and makes an image of the tree in it: see Create.
 func Write(ctx context.Context, r io.Reader, path string, opts Options) error {
-	return Create(ctx, path, func(w *Writer) error { return copyTar(w, &ctxReader{ctx, r}) }, opts)
+	return Create(ctx, path, func(w *Writer) error { return copyTar(w, ctxreader.New(ctx, r)) }, opts)
 }
 
 // Create makes an ext4 image of the tree that fill writes. It is as big as its
@@ -122,17 +123,4 @@ func syncDir(dir string) error {
 		return fmt.Errorf("flush the image's directory: %w", err)
 	}
 	return nil
-}
-
-// ctxReader fails once its context has ended.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/ctxreader"
 )
 
 // What ext4 with 4 KiB blocks can hold, and programs in a guest can use.
@@ -312,7 +313,7 @@ func copyTar(w *Writer, r io.Reader) error {
 			return err
 		}
 		// The holes of a sparse file come from nowhere, and may be many.
-		if _, err := io.CopyBuffer(w, &ctxReader{w.ctx, tr}, buf); err != nil {
+		if _, err := io.CopyBuffer(w, ctxreader.New(w.ctx, tr), buf); err != nil {
 			return fmt.Errorf("copy %q: %w", hdr.Name, err)
 		}
 	}

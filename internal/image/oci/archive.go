@@ -17,6 +17,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"banger/internal/ctxreader"
 	"banger/internal/image/oci/flatten"
 	"banger/internal/regularfile"
 	"banger/internal/room"
@@ -124,7 +125,7 @@ func unpacked(ctx context.Context, w wanted, archive, dir string, most int64) (_
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("read the archive: %w", err)
 	}
-	plain, err := flatten.Decompress(&ctxReader{ctx, f})
+	plain, err := flatten.Decompress(ctxreader.New(ctx, f))
 	if err != nil {
 		return "", w.invalid("it is no tar: %v", err)
 	}
@@ -374,17 +375,4 @@ func (a *archive) image(ref, digest string, rawConfig []byte, layers []section, 
 
 func (a *archive) several(n int) error {
 	return a.invalid("it holds %d images instead of one", n)
-}
-
-// ctxReader fails once its context has ended.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"banger/internal/api"
+	"banger/internal/ctxreader"
 )
 
 // emitter writes a tree.
@@ -86,7 +87,7 @@ func (e *emitter) file(path string, n *inode) error {
 		return nil
 	}
 	// Not io.Copy: that makes a buffer for every file.
-	src := &ctxReader{e.ctx, e.kept.open(n.contents)}
+	src := ctxreader.New(e.ctx, e.kept.open(n.contents))
 	if _, err := io.CopyBuffer(e.w, src, e.buf); err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
 	}
@@ -157,17 +158,4 @@ func sumContents(dir *inode, seen map[*inode]bool) int64 {
 		}
 	}
 	return sum
-}
-
-// ctxReader fails once its context has ended.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }
