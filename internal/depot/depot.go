@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -107,6 +108,32 @@ func (d *Depot[T]) Scan() (all []T, damaged []Damaged, err error) {
 		all = append(all, one)
 	}
 	return all, damaged, nil
+}
+
+// Describe returns a description of every finished directory and of every damaged
+// one, by name. A damaged one takes none of the others away.
+func Describe[T, D any](d *Depot[T], whole func(T) (D, error), damaged func(Damaged) (D, error), name func(D) string) ([]D, error) {
+	all, broken, err := d.Scan()
+	if err != nil {
+		return nil, err
+	}
+	described := make([]D, 0, len(all)+len(broken))
+	for _, one := range all {
+		this, err := whole(one)
+		if err != nil {
+			return nil, err
+		}
+		described = append(described, this)
+	}
+	for _, one := range broken {
+		this, err := damaged(one)
+		if err != nil {
+			return nil, err
+		}
+		described = append(described, this)
+	}
+	slices.SortFunc(described, func(a, b D) int { return strings.Compare(name(a), name(b)) })
+	return described, nil
 }
 
 // Clean removes what builds of a killed process left behind. Call it before

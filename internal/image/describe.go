@@ -4,37 +4,21 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/depot"
 	"banger/internal/diskusage"
 )
 
 // List describes the images that are there, by name. A damaged one takes none of
 // the others away.
 func (s *Store) List(ctx context.Context) ([]api.Image, error) {
-	all, damaged, err := s.depot.Scan()
-	if err != nil {
-		return nil, err
-	}
-	images := make([]api.Image, 0, len(all))
-	for _, img := range all {
-		described, err := s.describe(ctx, img)
-		if err != nil {
-			return nil, err
-		}
-		images = append(images, described)
-	}
-	for _, d := range damaged {
-		users, err := s.guests.Users(ctx, d.Name)
-		if err != nil {
-			return nil, err
-		}
-		images = append(images, api.Image{Name: d.Name, UsedBy: append([]string{}, users...), Damaged: d.Err.Error()})
-	}
-	slices.SortFunc(images, func(a, b api.Image) int { return strings.Compare(a.Name, b.Name) })
-	return images, nil
+	return depot.Describe(s.depot, func(img Image) (api.Image, error) { return s.describe(ctx, img) },
+		func(d depot.Damaged) (api.Image, error) {
+			users, err := s.guests.Users(ctx, d.Name)
+			return api.Image{Name: d.Name, UsedBy: append([]string{}, users...), Damaged: d.Err.Error()}, err
+		}, func(img api.Image) string { return img.Name })
 }
 
 // Get describes an image by its name, or by the reference that it was pulled

@@ -4,37 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"banger/internal/api"
+	"banger/internal/depot"
 	"banger/internal/diskusage"
 )
 
 // List describes every kernel that is here, by name. A damaged one takes none of
 // the others away.
 func (s *Store) List(ctx context.Context) ([]api.Kernel, error) {
-	kernels, damaged, err := s.depot.Scan()
-	if err != nil {
-		return nil, err
-	}
-	all := make([]api.Kernel, 0, len(kernels))
-	for _, k := range kernels {
-		one, err := s.describe(ctx, k)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	for _, d := range damaged {
-		users, err := s.usedBy(ctx, d.Name)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, api.Kernel{Name: d.Name, UsedBy: users, Damaged: d.Err.Error()})
-	}
-	slices.SortFunc(all, func(a, b api.Kernel) int { return strings.Compare(a.Name, b.Name) })
-	return all, nil
+	return depot.Describe(s.depot, func(k Kernel) (api.Kernel, error) { return s.describe(ctx, k) },
+		func(d depot.Damaged) (api.Kernel, error) {
+			users, err := s.usedBy(ctx, d.Name)
+			return api.Kernel{Name: d.Name, UsedBy: users, Damaged: d.Err.Error()}, err
+		}, func(k api.Kernel) string { return k.Name })
 }
 
 // Get describes one kernel that is here.
