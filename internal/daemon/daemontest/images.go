@@ -74,14 +74,7 @@ func (f *Images) List(ctx context.Context) ([]api.Image, error) {
 // Get returns one image.
 func (f *Images) Get(ctx context.Context, name string) (api.Image, error) {
 	images, err := f.List(ctx)
-	if err != nil {
-		return api.Image{}, err
-	}
-	i := slices.IndexFunc(images, func(img api.Image) bool { return img.Name == name })
-	if i < 0 {
-		return api.Image{}, api.Errorf(api.CodeNotFound, "there is no image %q on this host", name).WithHint("run: banger image list")
-	}
-	return images[i], nil
+	return find("image", name, images, err, func(img api.Image) string { return img.Name })
 }
 
 // config is that of an image; nil if it has none or isn't there.
@@ -272,31 +265,20 @@ func (f *Images) Delete(ctx context.Context, name string) error {
 
 // Prune deletes the images that nothing uses and that can be had again.
 func (f *Images) Prune(ctx context.Context, req api.Prune) (api.Pruned, error) {
-	var pruned api.Pruned
 	images, err := f.List(ctx)
 	if err != nil {
-		return pruned, err
+		return api.Pruned{}, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	remove := func(kind, name string, bytes int64) {
-		pruned.Removed = append(pruned.Removed, api.PrunedItem{Kind: kind, Name: name, Bytes: bytes})
-		pruned.Bytes += bytes
-	}
+	r := removal{dryRun: req.DryRun}
 	for _, img := range images {
-		if len(img.UsedBy) > 0 || !reusable(img.Origin) {
-			continue
-		}
-		remove("image", img.Name, img.DiskBytes)
-		if !req.DryRun {
-			delete(f.images, img.Name)
+		if len(img.UsedBy) == 0 && reusable(img.Origin) {
+			r.take("image", img.Name, img.DiskBytes, func() { delete(f.images, img.Name) })
 		}
 	}
 	if f.cache > 0 {
-		remove("cache", "oci", f.cache)
-		if !req.DryRun {
-			f.cache = 0
-		}
+		r.take("cache", "oci", f.cache, func() { f.cache = 0 })
 	}
-	return pruned, nil
+	return r.pruned, nil
 }

@@ -61,14 +61,7 @@ func (f *Kernels) List(ctx context.Context) ([]api.Kernel, error) {
 // Get returns one kernel.
 func (f *Kernels) Get(ctx context.Context, name string) (api.Kernel, error) {
 	kernels, err := f.List(ctx)
-	if err != nil {
-		return api.Kernel{}, err
-	}
-	i := slices.IndexFunc(kernels, func(k api.Kernel) bool { return k.Name == name })
-	if i < 0 {
-		return api.Kernel{}, api.Errorf(api.CodeNotFound, "there is no kernel %q on this host", name).WithHint("run: banger kernel list")
-	}
-	return kernels[i], nil
+	return find("kernel", name, kernels, err, func(k api.Kernel) string { return k.Name })
 }
 
 // Catalog returns two kernels.
@@ -182,22 +175,14 @@ func (f *Kernels) Delete(ctx context.Context, name string) error {
 
 // Prune deletes the kernels that nothing uses and that can be had again.
 func (f *Kernels) Prune(ctx context.Context, req api.Prune) (api.Pruned, error) {
-	var pruned api.Pruned
 	kernels, err := f.List(ctx)
-	if err != nil {
-		return pruned, err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	r := removal{dryRun: req.DryRun}
 	for _, k := range kernels {
-		if len(k.UsedBy) > 0 || !reusable(k.Origin) {
-			continue
-		}
-		pruned.Removed = append(pruned.Removed, api.PrunedItem{Kind: "kernel", Name: k.Name, Bytes: k.DiskBytes})
-		pruned.Bytes += k.DiskBytes
-		if !req.DryRun {
-			delete(f.kernels, k.Name)
+		if len(k.UsedBy) == 0 && reusable(k.Origin) {
+			r.take("kernel", k.Name, k.DiskBytes, func() { delete(f.kernels, k.Name) })
 		}
 	}
-	return pruned, nil
+	return r.pruned, err
 }

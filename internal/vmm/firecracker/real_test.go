@@ -1,11 +1,8 @@
 package firecracker
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -21,7 +18,6 @@ const (
 	envKernel    = "BANGER_TEST_KERNEL"
 	envInitramfs = "BANGER_TEST_INITRAMFS" // with banger's agent
 	envImage     = "BANGER_TEST_IMAGE"
-	envInside    = "BANGER_TEST_NETNS" // set in the test's own namespace
 )
 
 // needReal skips a test that needs a real Firecracker where there is none, and
@@ -34,33 +30,7 @@ func needReal(t *testing.T) (binary string, f files, here bool) {
 	if binary == "" || f.kernel == "" || f.initramfs == "" || f.image == "" {
 		t.Skipf("NO REAL FIRECRACKER IS TESTED: %s, %s, %s and %s are not all set", envBinary, envKernel, envInitramfs, envImage)
 	}
-	if os.Getenv(envInside) == "" {
-		runInNamespace(t)
-		return "", files{}, false
-	}
-	return binary, f, true
-}
-
-// runInNamespace runs the calling test in new namespaces: one for the network,
-// and, as a plain user, one where the user is root.
-func runInNamespace(t *testing.T) {
-	t.Helper()
-	args := []string{"-test.run=^" + t.Name() + "$"}
-	if testing.Verbose() {
-		args = append(args, "-test.v")
-	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), envInside+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("in its own namespace: %v", err)
-	}
+	return binary, f, vmmtest.InNamespace(t, false)
 }
 
 // newRealSpec is newSpec with a tap.
@@ -68,19 +38,7 @@ func newRealSpec(t *testing.T, f files) vmm.Spec {
 	t.Helper()
 	spec := newSpec(t, f)
 	n := lastID.Load()
-	tap := &netlink.Tuntap{
-		LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("tap%d", n)}, Mode: netlink.TUNTAP_MODE_TAP,
-		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
-	}
-	if err := errors.Join(netlink.LinkAdd(tap), netlink.LinkSetUp(tap)); err != nil {
-		t.Fatalf("create tap: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := netlink.LinkDel(tap); err != nil {
-			t.Errorf("delete tap: %v", err)
-		}
-	})
-	spec.NIC = vmm.NIC{Tap: tap.Name, MAC: fmt.Sprintf("06:00:00:00:00:%02x", n)}
+	spec.NIC = vmm.NIC{Tap: vmmtest.NewTap(t, n, netlink.TUNTAP_NO_PI|netlink.TUNTAP_VNET_HDR), MAC: fmt.Sprintf("06:00:00:00:00:%02x", n)}
 	return spec
 }
 

@@ -5,13 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
-
-	"github.com/vishvananda/netlink"
 
 	"banger/internal/vmm"
 	"banger/internal/vmm/vmmtest"
@@ -23,7 +19,6 @@ const (
 	envInitramfs = "BANGER_TEST_INITRAMFS"
 	envImage     = "BANGER_TEST_IMAGE"
 	envAccel     = "BANGER_TEST_ACCEL" // kvm or tcg, the default
-	envInside    = "BANGER_TEST_NETNS" // set in the test's own namespace
 )
 
 // artifacts are the files that a real VM boots from.
@@ -57,8 +52,7 @@ func newTestDriver(t *testing.T) *Driver {
 // runs in a user and network namespace of its own, where it may create taps.
 func TestConformance(t *testing.T) {
 	a := needArtifacts(t)
-	if os.Getenv(envInside) == "" {
-		runInNamespace(t)
+	if !vmmtest.InNamespace(t, true) {
 		return
 	}
 	vmmtest.Run(t, func(t *testing.T) vmmtest.Fixture {
@@ -68,26 +62,6 @@ func TestConformance(t *testing.T) {
 			Break:   func(s *vmm.Spec) { s.NIC.Tap = "no such tap" },
 		}
 	})
-}
-
-// runInNamespace runs the calling test in new namespaces.
-func runInNamespace(t *testing.T) {
-	t.Helper()
-	args := []string{"-test.run=^" + t.Name() + "$"}
-	if testing.Verbose() {
-		args = append(args, "-test.v")
-	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), envInside+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("in its own namespace: %v", err)
-	}
 }
 
 var lastID atomic.Int64
@@ -118,20 +92,6 @@ func newTestSpec(t *testing.T, a artifacts) vmm.Spec {
 		Kernel: a.kernel, Initramfs: a.initramfs,
 		VCPUs: 2, MemoryMiB: 512,
 		Drives: []vmm.Drive{{ID: "image", Path: a.image, ReadOnly: true}, {ID: "disk", Path: disk}},
-		NIC:    vmm.NIC{Tap: newTap(t, n), MAC: fmt.Sprintf("52:54:00:00:00:%02x", n)},
+		NIC:    vmm.NIC{Tap: vmmtest.NewTap(t, n, 0), MAC: fmt.Sprintf("52:54:00:00:00:%02x", n)},
 	}
-}
-
-func newTap(t *testing.T, n int64) string {
-	t.Helper()
-	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("tap%d", n)}, Mode: netlink.TUNTAP_MODE_TAP}
-	if err := errors.Join(netlink.LinkAdd(tap), netlink.LinkSetUp(tap)); err != nil {
-		t.Fatalf("create tap: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := netlink.LinkDel(tap); err != nil {
-			t.Errorf("delete tap: %v", err)
-		}
-	})
-	return tap.Name
 }
