@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"banger/internal/api"
@@ -18,6 +20,8 @@ import (
 type moduleTree struct {
 	files   map[string]string // module name → uncompressed .ko file
 	builtin map[string]bool   // module names that are part of vmlinux
+
+	aliases map[string][]string // alias → modules that have it; nil until it is asked for
 }
 
 // scanModules reads a directory in /lib/modules whose modules have been
@@ -110,17 +114,40 @@ func (o *ordering) visit(name string) error {
 		}
 	}
 	for _, dep := range info.softdeps {
-		// A soft dependency may be an alias or not exist at all.
-		if _, ok := o.tree.files[dep]; !ok || o.state[dep] == open {
-			continue
-		}
-		if err := o.visit(dep); err != nil {
-			return fmt.Errorf("load module %s: %w", name, err)
+		for _, provider := range o.tree.providers(dep) {
+			if o.state[provider] == open {
+				continue
+			}
+			if err := o.visit(provider); err != nil {
+				return fmt.Errorf("load module %s: %w", name, err)
+			}
 		}
 	}
 	o.state[name] = listed
 	o.files = append(o.files, file)
 	return nil
+}
+
+// providers returns the modules that a soft dependency stands for: it may be the
+// name of one or an alias of some (ext4 wants "crc32c", for which there is one
+// module in C and one for each kind of processor). There may be none.
+func (t *moduleTree) providers(name string) []string {
+	if _, ok := t.files[name]; ok {
+		return []string{name}
+	}
+	if t.aliases == nil {
+		t.aliases = make(map[string][]string)
+		for _, module := range slices.Sorted(maps.Keys(t.files)) {
+			info, err := readModinfo(t.files[module])
+			if err != nil {
+				continue // whoever needs that module is told
+			}
+			for _, alias := range info.aliases {
+				t.aliases[alias] = append(t.aliases[alias], module)
+			}
+		}
+	}
+	return t.aliases[name]
 }
 
 // Bounds on modules: what is read of one takes some times as much memory.
@@ -134,7 +161,8 @@ var errModuleSize = errors.New("it is larger than 256 MiB")
 // modinfo is what a module says of itself.
 type modinfo struct {
 	depends  []string // modules without which it doesn't load
-	softdeps []string // modules to load before it, if possible
+	softdeps []string // modules, or aliases of some, to load before it, if possible
+	aliases  []string
 }
 
 // readModinfo reads the .modinfo section of a module: strings key=value, each
@@ -170,6 +198,8 @@ func readModinfo(path string) (modinfo, error) {
 					info.depends = append(info.depends, normalise(name))
 				}
 			}
+		case "alias":
+			info.aliases = append(info.aliases, normalise(value))
 		case "softdep": // pre: a b post: c; modprobe.d(5)
 			before := false
 			for _, word := range strings.Fields(value) {

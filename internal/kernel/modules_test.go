@@ -85,6 +85,8 @@ func TestLoadOrder(t *testing.T) {
 		"a/broken.ko":            {"depends=nowhere"},
 		"a/soft.ko":              {"depends=", "softdep=pre: crc-generic sha-alias post: failover"},
 		"a/crc-generic.ko":       {"depends="},
+		"a/sha-ni.ko":            {"depends=failover", "alias=sha_alias"},
+		"a/sha-c.ko":             {"depends=", "alias=cpu:*", "alias=crypto-sha-alias", "alias=sha-alias"},
 		"a/softcycle.ko":         {"depends=", "softdep=pre: softcycle2"},
 		"a/softcycle2.ko":        {"depends=softcycle"},
 		"vsock/transport.ko":     {"depends=transport_common,vsock"},
@@ -106,7 +108,7 @@ func TestLoadOrder(t *testing.T) {
 		{"missing dependency", want("broken"), "", "load module broken: module nowhere is missing"},
 		{"missing dependency of an optional one", want("transport?"), "", "module transport_common is missing"},
 		{"cycle", want("cycle1"), "", "depends on itself"},
-		{"soft dependency", want("soft"), "crc-generic soft", ""},
+		{"soft dependency", want("soft"), "crc-generic sha-c failover sha-ni soft", ""},
 		{"soft cycle", want("softcycle2"), "softcycle softcycle2", ""},
 	} {
 		files, err := mods.loadOrder(tt.wanted)
