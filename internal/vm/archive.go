@@ -70,7 +70,7 @@ func (m *Manager) Archive(ctx context.Context, ref string, w io.Writer, progress
 	}
 	if state := observe(rec, m.facts(rec)); state == api.StateStopped || state == api.StateCreated {
 		_, startErr := m.Start(ctx, rec.ID, api.StartVM{}, progress)
-		if startErr == nil || errors.Is(startErr, api.ErrTimeout) { // it runs now
+		if startErr == nil || api.AsError(startErr).VM != "" { // it runs now
 			defer func() {
 				_, stopErr := m.Stop(context.WithoutCancel(ctx), rec.ID, api.StopVM{Force: startErr != nil}, progress)
 				if stopErr != nil {

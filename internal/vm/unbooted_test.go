@@ -2,6 +2,7 @@ package vm
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -40,5 +41,22 @@ func TestGuestThatGivesUp(t *testing.T) {
 				t.Errorf("got %+v, %v", vm, err)
 			}
 		})
+	}
+}
+
+// One that was started to read its files is stopped again.
+func TestArchiveOfGuestThatGivesUp(t *testing.T) {
+	w := newWorld(t)
+	w.driver = vmmtest.NewFake(func(vm *vmmtest.VM) vmmtest.Serve {
+		agent := vmmtest.NewAgent(vm)
+		agent.NotReady = errors.New("rescue mode")
+		return agent.Serve
+	})
+	w.create(t, api.CreateVM{Name: "web", NoStart: true})
+	if err := w.Archive(t.Context(), "web", io.Discard, nil); !errors.Is(err, api.ErrGuest) {
+		t.Errorf("got %v", err)
+	}
+	if vm, err := w.Get(t.Context(), "web"); err != nil || vm.State != api.StateStopped {
+		t.Errorf("the VM is %+v, %v", vm, err)
 	}
 }
