@@ -90,7 +90,9 @@ func (l *Life) Watch(describe func(End) string, clear func(context.Context) erro
 			return
 		}
 		l.Log.Info(l.program+" has ended", "reason", l.noteReason(describe))
-		if err := clear(l.ctx); err != nil {
+		// A panic must not keep the end from being told either.
+		err := guard.Run("clear up behind "+l.program, func() error { return clear(l.ctx) })
+		if err != nil {
 			l.Log.Warn("clear up behind "+l.program, "error", err)
 		}
 		close(l.done)
