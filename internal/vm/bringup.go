@@ -15,16 +15,16 @@ import (
 // booted. Create and Start are lists of its steps.
 type bringUp struct {
 	*Manager
-	ctx    context.Context // ends as well when a forced request takes the VM
-	cancel context.CancelCauseFunc
-	rec    Record // as it was stored last
-	cargo  cargo
-	assets assets
-	nic    network.NIC
-	inst   *instance // since its VMM runs
-	undo   *undo.Stack
-	phases *phases
-	end    func() // makes the VM free again; nil until it is reserved
+	ctx       context.Context // ends as well when a forced request takes the VM
+	cancel    context.CancelCauseFunc
+	rec       Record // as it was stored last
+	cargo     cargo
+	assets    assets
+	nic       network.NIC
+	inst      *instance // since its VMM runs
+	undo      *undo.Stack
+	phases    *phases
+	unreserve func() // makes the VM free again; nil until it is reserved
 }
 
 // step is a part of a bringUp. What it makes it adds to undo.
@@ -72,8 +72,8 @@ func (b *bringUp) finish(err error) error {
 	if b.assets.release != nil {
 		b.assets.release()
 	}
-	if b.end != nil {
-		b.end()
+	if b.unreserve != nil {
+		b.unreserve()
 	}
 	b.cancel(nil)
 	return err

@@ -111,7 +111,7 @@ func (b *bringUp) claim(ctx context.Context) error {
 	b.rec.Image, b.rec.ImageConfig = img.Name, img.Config
 	_ = b.tryReserve(b.rec.ID, request{operation: opCreate, yield: b.cancel}) // nobody knows the id yet
 	id := b.rec.ID
-	b.end = func() { b.Manager.end(id) }
+	b.unreserve = func() { b.end(id) }
 	claimed, err := b.records.claim(ctx, b.rec, b.cfg.Network.Hosts())
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func (m *Manager) Start(ctx context.Context, ref string, req api.StartVM, progre
 // reserveStopped takes a VM that doesn't run.
 func (b *bringUp) reserveStopped(ref string) step {
 	return func(ctx context.Context) (err error) {
-		b.rec, b.end, err = b.begin(ctx, ref, request{operation: opStart, yield: b.cancel})
+		b.rec, b.unreserve, err = b.begin(ctx, ref, request{operation: opStart, yield: b.cancel})
 		return err
 	}
 }

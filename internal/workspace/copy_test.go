@@ -111,28 +111,6 @@ func TestCopyOfADirectoryInARepository(t *testing.T) {
 	}
 }
 
-func TestCopyRefuses(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	write(t, dir, "file", "x")
-	for name, test := range map[string]struct {
-		copy api.Copy
-		want *api.Error
-		text string
-	}{
-		"relative path": {api.Copy{Path: "dir"}, api.ErrInvalid, "not absolute"},
-		"missing":       {api.Copy{Path: dir + "/no"}, api.ErrNotFound, "no directory"},
-		"file":          {api.Copy{Path: dir + "/file"}, api.ErrInvalid, "not a directory"},
-		"root":          {api.Copy{Path: "/"}, api.ErrInvalid, "all files in it"},
-		"home":          {api.Copy{Path: os.Getenv("HOME")}, api.ErrInvalid, "all files in it"},
-	} {
-		_, err := InspectCopy(t.Context(), test.copy)
-		if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) || api.AsError(err).Hint == "" {
-			t.Errorf("%s: got %#v", name, err)
-		}
-	}
-}
-
 func TestGuestPath(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{

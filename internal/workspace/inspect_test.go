@@ -12,11 +12,41 @@ import (
 	"banger/internal/api"
 )
 
+// TestRefusedDirectories: what can't be copied is the same for workspaces and
+// further directories.
+func TestRefusedDirectories(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "file", "x")
+	home := os.Getenv("HOME")
+	for what, inspect := range map[string]func(path string) error{
+		"workspace": func(path string) error { _, err := Inspect(t.Context(), api.Workspace{Path: path}); return err },
+		"copy":      func(path string) error { _, err := InspectCopy(t.Context(), api.Copy{Path: path}); return err },
+	} {
+		for name, test := range map[string]struct {
+			path string
+			want *api.Error
+			text string
+		}{
+			"relative path": {"dir", api.ErrInvalid, "not absolute"},
+			"missing":       {dir + "/no", api.ErrNotFound, "no directory"},
+			"file":          {dir + "/file", api.ErrInvalid, "not a directory"},
+			"root":          {"/", api.ErrInvalid, "all files in it"},
+			"home":          {home, api.ErrInvalid, "all files in it"},
+			"around home":   {filepath.Dir(home), api.ErrInvalid, "all files in it"},
+		} {
+			err := inspect(test.path)
+			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) || api.AsError(err).Hint == "" {
+				t.Errorf("%s, %s: got %#v", what, name, err)
+			}
+		}
+	}
+}
+
 func TestInspectRefuses(t *testing.T) {
 	t.Parallel()
 	repo := newRepo(t)
 	run(t, repo, "branch", "taken/name")
-	write(t, repo, "file", "x")
 	empty := t.TempDir()
 	unborn := filepath.Join(t.TempDir(), "unborn")
 	run(t, "/", "init", "-q", unborn)
@@ -30,12 +60,6 @@ func TestInspectRefuses(t *testing.T) {
 		want      *api.Error
 		text      string
 	}{
-		"relative path":     {api.Workspace{Path: "repo"}, api.ErrInvalid, "not absolute"},
-		"missing":           {api.Workspace{Path: repo + "/no"}, api.ErrNotFound, "no directory"},
-		"file":              {api.Workspace{Path: repo + "/file"}, api.ErrInvalid, "not a directory"},
-		"root":              {api.Workspace{Path: "/"}, api.ErrInvalid, "all files in it"},
-		"home":              {api.Workspace{Path: os.Getenv("HOME")}, api.ErrInvalid, "all files in it"},
-		"around home":       {api.Workspace{Path: filepath.Dir(os.Getenv("HOME"))}, api.ErrInvalid, "all files in it"},
 		"branch of nothing": {api.Workspace{Path: empty, Branch: "b"}, api.ErrInvalid, "not a git repository"},
 		"from no commit":    {api.Workspace{Path: unborn, Branch: "b", From: "main"}, api.ErrNotFound, "no commit"},
 		"bare":              {api.Workspace{Path: bare}, api.ErrInvalid, "bare"},
