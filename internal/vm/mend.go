@@ -69,8 +69,8 @@ func (m *Manager) mend(ctx context.Context, inst *instance) {
 		}
 		return err
 	})
-	if errors.Is(err, vmm.ErrGone) || ctx.Err() != nil {
-		return
+	if errors.Is(err, vmm.ErrGone) || ctx.Err() != nil || !inst.alive() {
+		return // one that has ended has lost nothing
 	}
 	m.noteNetwork(inst, err)
 }

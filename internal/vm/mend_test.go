@@ -2,12 +2,14 @@ package vm
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
 	"banger/internal/api"
 	"banger/internal/guest"
+	"banger/internal/lockedbuffer"
 	"banger/internal/network"
 	"banger/internal/vmm"
 )
@@ -111,4 +113,32 @@ func TestNetworkIsPutRightLater(t *testing.T) {
 	waitFor(t, func() bool { return w.reason(t, "web") == "" })
 	w.wantWorking(t, "web")
 	w.wantWorking(t, "later")
+}
+
+// A VM that ends while its tap is looked at has lost nothing, whatever came of that.
+func TestMendOfAVMThatEnds(t *testing.T) {
+	w := newWorld(t)
+	log := &lockedbuffer.Buffer{}
+	w.config.Log = slog.New(slog.NewTextHandler(log, nil))
+	w.restart(t)
+	vm := w.create(t, api.CreateVM{Name: "web"})
+	machine := w.slot(vm.ID).inst.machine
+	ended := make(chan struct{})
+	w.driver.OnReattachTap(func(string) error {
+		defer close(ended)
+		if err := machine.Kill(t.Context()); err != nil {
+			t.Error(err)
+		}
+		return errors.New("there is no such process")
+	})
+	w.net.harm(func() { w.net.closed = map[string]bool{network.TapName(vm.ID): true} })
+	<-ended
+	waitFor(t, func() bool { vm, err := w.Get(t.Context(), "web"); return err == nil && vm.State == api.StateStopped })
+	if err := w.Close(); err != nil { // after the look
+		t.Error(err)
+	}
+	if strings.Contains(log.String(), "no network") {
+		t.Errorf("logged: %s", log)
+	}
+	w.restart(t)
 }
